@@ -1,0 +1,30 @@
+"""Every exception of the package."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+
+class UnknownLayout(ValueError):
+    """
+    Raised where `layout` is a string that is neither a known name nor holds `{step}`.
+
+    Attributes:
+        layout: The string.
+        known: The names to choose from.
+    """
+
+    def __init__(self, layout: str, known: Sequence[str]) -> None:
+        names = ", ".join(map(repr, known))
+        close = difflib.get_close_matches(layout.lower(), known, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        super().__init__(
+            f"layout={layout!r} is not known{hint}: use one of {names}, "
+            "or a name with {step} such as 'step_{step}/DONE'"
+        )
+        self.layout = layout
+        self.known = tuple(known)
+
+    def __reduce__(self) -> tuple[type[UnknownLayout], tuple[str, tuple[str, ...]]]:
+        return type(self), (self.layout, self.known)

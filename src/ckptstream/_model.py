@@ -1,0 +1,150 @@
+"""The values that users see: a checkpoint, and what a stream knows of its runs."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """
+    A finished checkpoint: a frozen value and an `os.PathLike`.
+
+    Two are equal when path and generation are: the same step saved again is another checkpoint.
+
+    Attributes:
+        path: The run's directory as the caller wrote it, plus the checkpoint's name. For a layout
+            whose checkpoints are several files with one prefix (TensorFlow), that prefix.
+        step: The number in the name, or None where the name has no integral one. What it counts
+            is the framework's business (TensorFlow's `CheckpointManager` counts saves).
+        run: The directory it came from, as the caller wrote it.
+        layout: The name of the layout that recognised it, such as `"hf"`.
+        generation: Tells a rewritten checkpoint from the first one at the same path. Opaque.
+    """
+
+    path: str
+    step: int | None = field(compare=False)
+    run: str = field(compare=False)
+    layout: str = field(compare=False)
+    generation: str
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def __str__(self) -> str:
+        return self.path
+
+    def _repr_html_(self) -> str:
+        rows = {"path": self.path, "step": self.step, "run": self.run, "layout": self.layout}
+        return table([(f"<b>{key}</b>", text(value)) for key, value in rows.items()])
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """
+    A checkpoint that was seen but deleted before it could be delivered.
+
+    Attributes:
+        path: Where it was.
+        step: Its step, or None.
+        finished: Whether it had been seen finished. If not, it may have been an aborted save.
+    """
+
+    path: str
+    step: int | None
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """
+    What a stream knows of one run.
+
+    Attributes:
+        run: The directory, as the caller wrote it.
+        watcher: `"inotify"`, `"poll"`, or None before the first look; `watcher_reason` says why.
+        last_look: Seconds since the last look ended, or None before the first one.
+        newest: The checkpoint delivered last, or None.
+        queued: How many finished checkpoints wait to be delivered.
+        waiting_for: What the run waits for, in words.
+        unfinished: Each unfinished checkpoint's name and what it lacks.
+        missed: What was seen and deleted before it could be delivered, the latest 100.
+        missed_count: How many were missed altogether.
+        skipped: How many were passed over (`latest_only`) or found at the start (`skip_existing`).
+        unanswered: Seconds since the storage last answered, if a look hangs there; else None.
+    """
+
+    run: str
+    watcher: str | None
+    watcher_reason: str
+    last_look: float | None
+    newest: Checkpoint | None
+    queued: int
+    waiting_for: str
+    unfinished: Mapping[str, str]
+    missed: tuple[Missed, ...]
+    missed_count: int
+    skipped: int
+    unanswered: float | None
+
+    def __str__(self) -> str:
+        seen = "never looked at" if self.last_look is None else f"seen {self.last_look:.1f} s ago"
+        lines = [f"{self.run}: {self.waiting_for} ({self._eyes()}, {seen})"]
+        if self.newest is not None:
+            lines.append(f"  newest delivered: {self.newest.path}")
+        if self.queued:
+            lines.append(f"  queued: {self.queued}")
+        lines += [f"  {name}: {reason}" for name, reason in self.unfinished.items()]
+        lines += [f"  missed: {missed.path}" for missed in self.missed]
+        if self.skipped:
+            lines.append(f"  skipped: {self.skipped}")
+        return "\n".join(lines)
+
+    def _eyes(self) -> str:
+        if self.watcher is None:
+            return "no watcher yet"
+        return f"{self.watcher}: {self.watcher_reason}" if self.watcher_reason else self.watcher
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """
+    What a stream knows at one moment; prints readably, and as a table in a notebook.
+
+    Attributes:
+        runs: One `RunStatus` for each run.
+        ended: Why the stream has ended, or None while it goes on.
+    """
+
+    runs: tuple[RunStatus, ...]
+    ended: str | None = None
+
+    def __str__(self) -> str:
+        lines = [str(run) for run in self.runs]
+        if self.ended is not None:
+            lines.append(f"ended: {self.ended}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        head = ("run", "waiting for", "newest", "queued", "unfinished", "missed", "skipped")
+        rows = [tuple(f"<b>{title}</b>" for title in head)]
+        for run in self.runs:
+            unfinished = "<br>".join(text(f"{k}: {v}") for k, v in run.unfinished.items())
+            newest = "" if run.newest is None else text(run.newest.path)
+            missed = "<br>".join(text(missed.path) for missed in run.missed)
+            numbers = (text(run.queued), unfinished, missed, text(run.skipped))
+            rows.append((text(run.run), text(run.waiting_for), newest, *numbers))
+        return table(rows)
+
+
+def text(value: object) -> str:
+    """Any value as HTML text; a name that is not UTF-8 must not break the page."""
+    return html.escape(str(value).encode("utf-8", "replace").decode())
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Rows of ready HTML cells as a small HTML table."""
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table>{body}</table>"

@@ -1,0 +1,127 @@
+"""Which checkpoints a look has to look into: by a listing, or by the events alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from ..layouts import pointer_layouts
+from ._memory import Foreign, Ground, Request
+
+_TRUST_AFTER = 2.0  # seconds: the coarsest directory times there are (FAT)
+_EXAMPLES = 3
+_LOOK_BELOW = 100  # sub-directories of a directory in which nothing was recognised
+
+
+@dataclass(slots=True)
+class Candidates:
+    """
+    Attributes:
+        groups: The checkpoints to look into, with their names in the run's directory.
+        gone: Entries that are no longer there.
+        vanished: Checkpoints that an event told of and that are not there, with their steps.
+        foreign: What lies there if nothing was recognised.
+    """
+
+    groups: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+    gone: tuple[str, ...] = ()
+    vanished: tuple[tuple[str, int | None], ...] = ()
+    foreign: Foreign | None = None
+
+
+def listed(
+    request: Request, ground: Ground, alive: Callable[[], None]
+) -> tuple[Candidates, Ground]:
+    """By a listing of the run's directory, or by its time, which says that nothing has changed."""
+    modified = os.stat(request.directory).st_mtime_ns
+    same = modified == ground.modified
+    if same and ground.trusted and not request.thorough:
+        again = {*request.unfinished, *request.newest, *request.hints} & request.entries.keys()
+        return Candidates({name: set(request.entries[name].members) for name in again}), ground
+    began = request.clock()
+    # Not the store's list(): a directory that has just vanished must not look empty.
+    names = os.listdir(request.directory)
+    found = _compare(request, _group(request, names, alive))
+    if names and not found.groups and not request.entries:
+        found.foreign = _foreign(request, names, alive)
+    if not same:
+        return found, ground._replace(modified=modified, since=request.clock(), trusted=False)
+    # Where renames are not known to be atomic, directory times are not known to change either.
+    trusted = began - ground.since >= _TRUST_AFTER and ground.profile.rename
+    return found, ground._replace(trusted=trusted)
+
+
+def _group(
+    request: Request, names: Iterable[str], alive: Callable[[], None]
+) -> dict[str, set[str]]:
+    groups = dict[str, set[str]]()
+    for count, name in enumerate(names):
+        matched = request.layout.match(name)
+        if matched is not None:
+            groups.setdefault(matched[0], set()).add(name)
+        if count % 1000 == 0:
+            alive()
+    return groups
+
+
+def _compare(request: Request, groups: dict[str, set[str]]) -> Candidates:
+    gone = tuple(name for name in request.entries if name not in groups)
+    vanished = tuple(item for item in _arrived(request).items() if item[0] not in groups)
+    due = groups if request.thorough else {n: m for n, m in groups.items() if _due(request, n, m)}
+    return Candidates(due, gone, vanished)
+
+
+def _due(request: Request, name: str, members: set[str]) -> bool:
+    old = request.entries.get(name)
+    if old is None or old.missing is not None or members != set(old.members):
+        return True
+    return name in request.newest or name in request.hints
+
+
+def hinted(request: Request) -> Candidates:
+    """By the events since the last look: however many others lie here, it costs the same."""
+    groups = dict[str, set[str]]()
+    if any(layout.pointer in request.hints for layout in pointer_layouts(request.layout)):
+        groups = {name: set(request.entries[name].members) for name in request.unfinished}
+    for hint in request.hints:
+        matched = request.layout.match(hint)
+        name = hint if matched is None else matched[0]
+        if name in request.entries:
+            groups.setdefault(name, set()).update(request.entries[name].members)
+        if matched is not None:
+            groups.setdefault(name, set()).add(hint)
+    return _still_there(request, groups)
+
+
+def _still_there(request: Request, groups: dict[str, set[str]]) -> Candidates:
+    found, arrived = Candidates(), _arrived(request)
+    for name, members in groups.items():
+        there = {m for m in members if os.path.lexists(os.path.join(request.directory, m))}
+        if there:
+            found.groups[name] = there
+            continue
+        if name in request.entries:
+            found.gone += (name,)
+        if name in arrived:
+            found.vanished += ((name, arrived[name]),)
+    return found
+
+
+def _arrived(request: Request) -> dict[str, int | None]:
+    """The checkpoints of which something was created or moved in, with their steps."""
+    names = (name for name, arrived in request.hints.items() if arrived)
+    return dict(match for name in names if (match := request.layout.match(name)) is not None)
+
+
+def _foreign(request: Request, names: list[str], alive: Callable[[], None]) -> Foreign:
+    below = list[str]()
+    for name in sorted(names)[:_LOOK_BELOW]:
+        alive()
+        try:
+            inside = os.listdir(os.path.join(request.directory, name))
+        except OSError:
+            continue  # A file, most likely. It only serves an explanation.
+        if any(request.layout.match(child) is not None for child in inside):
+            below.append(name)
+    return Foreign(len(names), tuple(sorted(names)[:_EXAMPLES]), tuple(below))

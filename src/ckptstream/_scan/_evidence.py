@@ -1,0 +1,140 @@
+"""One look's snapshot of one checkpoint: every question of a layout, answered from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TypeAlias
+
+from .._stores import LocalStore, Profile
+from ..layouts import FileStat
+from ._memory import Entry, Settling
+
+Clock: TypeAlias = Callable[[], float]
+Files: TypeAlias = "list[tuple[str, FileStat | None]]"
+Settlings: TypeAlias = "list[Settling]"
+
+
+class StoreEvidence:
+    """
+    `ckptstream.layouts.Evidence` over a store; remembers what was asked.
+
+    Attributes:
+        places: The directories in which evidence lies, relative to the run's.
+        settling: What `settled` compared, for the next look.
+        again: Seconds after which `settled` can answer True, or None if it was not asked in vain.
+    """
+
+    def __init__(
+        self,
+        store: LocalStore,
+        profile: Profile,
+        clock: Clock,
+        *,
+        name: str,
+        members: Collection[str],
+        old: Entry | None,
+        named: Callable[[str, StoreEvidence, Entry | None], bool],
+    ) -> None:
+        self._store = store
+        self._profile = profile
+        self._clock = clock
+        self._name = name
+        self._named = named
+        self._stats: dict[str, FileStat | None] = {}
+        self._bytes: dict[tuple[str, int], bytes | None] = {}
+        self._lists: dict[str, tuple[str, ...]] = {}
+        self.members = members
+        self.places = set[str]()
+        self.settling: Settlings = []
+        self.again: float | None = None
+        self.inode = 0
+        self._old = old
+
+    def recognise(self) -> None:
+        """Find out whether this is the entry that was known. Raises `OSError`."""
+        found = self.stat(self._name)
+        self.inode = 0 if found is None else found.inode
+        if self._old is not None and self._old.inode != self.inode:
+            # Another inode is another directory: what was known of the old one says nothing.
+            self._old = None
+
+    # What each of these means to a layout stands in `ckptstream.layouts.Evidence`.
+
+    @property
+    def rename_is_atomic(self) -> bool:
+        return self._profile.rename
+
+    @property
+    def named(self) -> bool:
+        return self._named(self._name, self, self._old)
+
+    @property
+    def before(self) -> str | None:
+        return None if self._old is None else self._old.generation
+
+    @property
+    def seen_unfinished(self) -> bool:
+        return self._old is not None and self._old.seen_unfinished
+
+    def list(self, directory: str) -> Collection[str]:
+        if directory:
+            self.places.add(directory)
+        if directory not in self._lists:
+            self._lists[directory] = self._store.list(directory)
+        return self._lists[directory]
+
+    def stat(self, path: str) -> FileStat | None:
+        self._place(path)
+        if path not in self._stats:
+            self._stats[path] = self._store.stat(path)
+        return self._stats[path]
+
+    def head(self, path: str, size: int) -> bytes | None:
+        self._place(path)
+        key = (path, size)
+        if key not in self._bytes:
+            self._bytes[key] = self._store.head(path, size)
+        return self._bytes[key]
+
+    def tail(self, path: str, size: int) -> bytes | None:
+        self._place(path)
+        key = (path, -size)
+        if key not in self._bytes:
+            self._bytes[key] = self._store.tail(path, size)
+        return self._bytes[key]
+
+    def fingerprint(self, path: str) -> str | None:
+        found = self.stat(path)
+        return None if found is None else f"{found.inode}-{found.mtime_ns}-{found.size}"
+
+    def settled(self, *paths: str) -> bool:
+        # Times are taken on the safe side: before the files are asked, and after.
+        began = self._clock()
+        seen = hash(tuple(self._walk(paths)))
+        since = self._clock()
+        for earlier in () if self._old is None else self._old.settling:
+            if earlier.paths == paths and earlier.seen == seen:
+                since = earlier.since
+        self.settling.append(Settling(paths, seen, since))
+        remaining = since + self._profile.settle - began
+        if remaining > 0:
+            self.again = max(self.again or 0.0, remaining)
+        return remaining <= 0
+
+    def _walk(self, paths: Collection[str]) -> Files:
+        """Every file at or below *paths*; not `places`, for it is time that settles them."""
+        found: Files = []
+        rest = sorted(paths)
+        while rest:
+            path = rest.pop()
+            stat = self._store.stat(path)
+            if stat is not None and stat.is_directory:
+                rest += [f"{path}/{name}" for name in sorted(self._store.list(path))]
+            else:
+                found.append((path, stat))
+        return found
+
+    def _place(self, path: str) -> None:
+        directory, _, _ = path.rpartition("/")
+        if directory:
+            self.places.add(directory)

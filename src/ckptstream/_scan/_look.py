@@ -1,0 +1,142 @@
+"""One look at one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from .._stores import LocalStore, Profile
+from ..layouts import Verdict, judge, pointer_layouts
+from ._candidates import Candidates, hinted, listed
+from ._evidence import StoreEvidence
+from ._memory import Entry, Look, Request, Trouble
+from ._watching import Watching
+
+_POINTER_SIZE = 4 << 20  # bytes read of a pointer file at most
+
+
+def look(request: Request, alive: Callable[[], None]) -> Look:
+    """
+    Look at a run, in a thread.
+
+    Args:
+        request: What is known already.
+        alive: Called now and then, as a sign of life.
+    """
+    watching = Watching(request)
+    try:
+        result = _Looking(request, watching, alive).result
+    except FileNotFoundError as error:
+        result = _trouble(Trouble.MISSING, error)
+        result.again = watching.watch_gap()
+    except NotADirectoryError as error:
+        result = _trouble(Trouble.NOT_A_DIRECTORY, error)
+    except OSError as error:
+        result = _trouble(Trouble.UNREADABLE, error)
+    result.watcher, result.reason, result.out_of = watching.kind, watching.reason, watching.out_of
+    return result
+
+
+def _trouble(trouble: Trouble, error: OSError) -> Look:
+    return Look(trouble=trouble, detail=f"{error.strerror}: {error.filename!r}")
+
+
+class _Looking:
+    def __init__(self, request: Request, watching: Watching, alive: Callable[[], None]) -> None:
+        self._request = request
+        self._watching = watching
+        ground = watching.stand()
+        self._profile: Profile = ground.profile
+        self._store = LocalStore(request.directory, ground.profile.inodes)
+        self._pointed = self._read_pointers()
+        full = request.full or watching.moved
+        self.result = Look(full=full, latest=self._pointed[0] if self._pointed else None)
+        if full:
+            candidates, ground = listed(request, ground, alive)
+        else:
+            candidates = hinted(request)
+        self.result.ground = ground
+        self._look_into(candidates, alive)
+
+    def _read_pointers(self) -> tuple[str, ...]:
+        names = list[str]()
+        for layout in pointer_layouts(self._request.layout):
+            content = self._store.pointer(layout.pointer, _POINTER_SIZE)
+            if content is not None:
+                names += layout.pointed(content)
+        return tuple(names)
+
+    def _look_into(self, candidates: Candidates, alive: Callable[[], None]) -> None:
+        request, result = self._request, self.result
+        result.gone, result.vanished = candidates.gone, candidates.vanished
+        result.foreign = candidates.foreign
+        for name, members in candidates.groups.items():
+            alive()
+            self._examine(name, tuple(sorted(members)))
+        watched = {*request.newest, *request.unfinished, *result.changed} - set(result.gone)
+        self._watching.release(watched, result.full)
+
+    def _examine(self, name: str, members: tuple[str, ...]) -> None:
+        old = self._request.entries.get(name)
+        entry, evidence = self._judge(name, members, old)
+        wanted = entry.missing is not None or name in self._request.newest
+        if wanted and self._watching.watch_entry(name, evidence.places):
+            entry, evidence = self._judge(name, members, old)
+        if evidence.again is not None and entry.missing is not None:
+            self.result.settling[name] = evidence.again
+        if entry != old:
+            self.result.changed[name] = entry
+
+    def _judge(
+        self, name: str, members: tuple[str, ...], old: Entry | None
+    ) -> tuple[Entry, StoreEvidence]:
+        evidence = StoreEvidence(
+            self._store,
+            self._profile,
+            self._request.clock,
+            name=name,
+            members=members,
+            old=old,
+            named=self._is_named,
+        )
+        try:
+            evidence.recognise()
+            verdict = judge(self._request.layout, name, evidence)
+        except OSError as error:
+            # EACCES on a finished checkpoint is neither "incomplete" nor "corrupt".
+            missing = f"cannot be read: {error.strerror}: {error.filename!r}"
+            blank = Entry(None, self._request.layout.name, members, missing, None)
+            return replace(old or blank, members=members, missing=missing), evidence
+        return self._entry(name, old, verdict, evidence), evidence
+
+    def _entry(
+        self, name: str, old: Entry | None, verdict: Verdict, evidence: StoreEvidence
+    ) -> Entry:
+        missing, generation = verdict.missing, verdict.generation
+        if missing is None and generation is None:
+            missing = "it is vanishing"
+        known = None if generation is None else str(generation)
+        pointed = known if name in self._pointed else None
+        if pointed is None and old is not None:
+            pointed = old.pointed
+        return Entry(
+            step=verdict.step,
+            layout=verdict.layout,
+            members=tuple(evidence.members),
+            missing=missing,
+            generation=known if missing is None else evidence.before,
+            stamp=generation if isinstance(generation, int) else None,
+            inode=evidence.inode,
+            pointed=pointed,
+            settling=tuple(evidence.settling),
+            seen_unfinished=evidence.seen_unfinished or missing is not None,
+        )
+
+    def _is_named(self, name: str, evidence: StoreEvidence, old: Entry | None) -> bool:
+        """The pointer's word counts for the generation that was there when it named it."""
+        if name in self._pointed:
+            return True
+        if old is None or old.pointed is None:
+            return False
+        layouts = pointer_layouts(self._request.layout)
+        return any(str(layout.generation(name, evidence)) == old.pointed for layout in layouts)

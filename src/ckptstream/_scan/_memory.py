@@ -1,0 +1,162 @@
+"""What one look hands to the next, and to the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+from .._stores import Profile
+from .._watchers import Subscription
+from ..layouts import Layout
+
+
+class Settling(NamedTuple):
+    """
+    Files that a layout waits for to stop changing.
+
+    Attributes:
+        paths: What it asked for.
+        seen: A hash of all names, sizes, times and inodes.
+        since: Since when they have been like that, on the look's clock.
+    """
+
+    paths: tuple[str, ...]
+    seen: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """
+    One checkpoint as the last look saw it.
+
+    Attributes:
+        members: Its names in the run's directory.
+        missing: What it lacks; None if it is finished.
+        generation: The one it has, or had when the same entry was last finished.
+        stamp: The commit stamp, where the framework writes one.
+        inode: Its directory's, to know the same entry again; 0 if it has none.
+        pointed: The generation that the pointer named.
+        seen_unfinished: Whether the same entry was seen before it was finished.
+    """
+
+    step: int | None
+    layout: str
+    members: tuple[str, ...]
+    missing: str | None
+    generation: str | None
+    stamp: int | None = None
+    inode: int = 0
+    pointed: str | None = None
+    settling: tuple[Settling, ...] = ()
+    seen_unfinished: bool = False
+
+
+class Trouble(Enum):
+    """Why a run cannot be looked at. None of them is an end: all are waited out."""
+
+    MISSING = "no such directory"
+    NOT_A_DIRECTORY = "not a directory"
+    UNREADABLE = "cannot be read"
+
+
+class Ground(NamedTuple):
+    """
+    The directory that a run's path led to.
+
+    Attributes:
+        identity: Device and inode.
+        modified: The directory's own time at the last listing.
+        since: When it was first listed with that time, on the look's clock.
+        trusted: Whether two listings far enough apart had that time, so that an unchanged time
+            now means an unchanged listing.
+    """
+
+    identity: tuple[int, int]
+    profile: Profile
+    modified: int
+    since: float
+    trusted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """
+    What lies in a directory in which nothing was recognised.
+
+    Attributes:
+        count: How many entries.
+        examples: A few of their names.
+        below: Sub-directories that hold checkpoints themselves.
+    """
+
+    count: int
+    examples: tuple[str, ...]
+    below: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Look:
+    """
+    What one look found.
+
+    Attributes:
+        trouble: Why the run could not be looked at, and in whose words; then nothing else is known.
+        full: Whether the directory was listed, or is known not to have changed.
+        changed: New or changed entries; their order means nothing.
+        gone: Entries that are no longer there.
+        vanished: Checkpoints that an event told of and that are not there any more, with steps.
+        latest: The checkpoint that the pointer calls the latest.
+        settling: Entries that wait for files to settle, and the seconds after which they may have.
+        again: Set if the way to the run has changed meanwhile, so that another look is due.
+        watcher: "inotify" or "poll", and why.
+        out_of: What the kernel has run out of, if that is why.
+    """
+
+    trouble: Trouble | None = None
+    detail: str = ""
+    full: bool = False
+    changed: dict[str, Entry] = field(default_factory=dict[str, Entry])
+    gone: tuple[str, ...] = ()
+    vanished: tuple[tuple[str, int | None], ...] = ()
+    latest: str | None = None
+    settling: dict[str, float] = field(default_factory=dict[str, float])
+    again: bool = False
+    ground: Ground | None = None
+    foreign: Foreign | None = None
+    watcher: str = "poll"
+    reason: str = ""
+    out_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    What a look needs to know; nothing in it changes while the look goes on.
+
+    Attributes:
+        entries: What earlier looks found, and which of it was unfinished.
+        newest: The finished entries that are watched for being written again.
+        hints: Names in which something happened since, in order; True: created or moved in.
+        full: List the directory; otherwise only the hints are followed.
+        thorough: Look into every entry again, also into those that were finished.
+        subscription: To watch with; None to poll, and why.
+        trust_any: Watch also where events are not known to be complete.
+        clock: What the look measures time with, in its own thread.
+    """
+
+    directory: str
+    layout: Layout
+    entries: Mapping[str, Entry]
+    unfinished: Collection[str]
+    newest: Collection[str]
+    hints: Mapping[str, bool]
+    full: bool
+    thorough: bool
+    ground: Ground | None
+    subscription: Subscription | None
+    why_poll: str
+    trust_any: bool
+    clock: Callable[[], float]

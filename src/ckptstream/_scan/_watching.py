@@ -1,0 +1,135 @@
+"""Where a run lies, and what watches it. Watch first, then look: what changes between wakes us."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Collection
+
+from .._stores import Profile, profile
+from .._watchers import Meaning
+from ._memory import Ground, Request
+from ._paths import turns
+
+_RUN = Meaning()
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR})
+_LIMITS = {errno.ENOSPC: "max_user_watches", errno.EMFILE: "max_user_instances"}
+
+
+class Watching:
+    """
+    One look's dealings with the watcher.
+
+    Attributes:
+        kind: `"inotify"` if all that matters is watched, else `"poll"`; *reason* says why.
+        out_of: The kernel limit that was hit, if any.
+        moved: The run's directory is another one than before, or was not watched before.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._turns = list[tuple[str, str]]()
+        self.kind = "poll"
+        self.reason = request.why_poll
+        self.out_of: str | None = None
+        self.moved = request.ground is None
+
+    def stand(self) -> Ground:
+        """Watch the run and learn what it lies on. Raises `OSError` if it is not there."""
+        request, ground = self._request, self._request.ground
+        if request.full or ground is None:
+            self._turns = turns(request.directory)
+        if ground is not None:
+            self.moved |= self._watch_run(ground.profile)
+        found = os.stat(request.directory)
+        if not stat.S_ISDIR(found.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), request.directory)
+        identity = (found.st_dev, found.st_ino)
+        if ground is None or ground.identity != identity:
+            known = profile(request.directory)
+            self._watch_run(known)
+            ground, self.moved = Ground(identity, known, -1, 0.0, False), True
+        return ground
+
+    def _watch_run(self, known: Profile) -> bool:
+        """Watch the directory and the way to it; whether it had not been watched before."""
+        request = self._request
+        if request.subscription is None:
+            return False
+        if not (known.events or request.trust_any):
+            self.reason = f"{known.filesystem} may change without an event"
+            return False
+        self.kind, self.reason = "inotify", f"{known.filesystem} is local"
+        try:
+            fresh = request.subscription.arm(request.directory, _RUN)
+            for directory, name in self._turns:
+                request.subscription.arm(directory, Meaning(only=name))
+        except OSError as error:
+            self._refused(error)
+            return False
+        return fresh
+
+    def watch_entry(self, name: str, places: Collection[str]) -> bool:
+        """Watch where an entry's evidence lies; whether a place had not been watched before."""
+        subscription, fresh = self._request.subscription, False
+        if subscription is None or self.kind != "inotify":
+            return False
+        for place in sorted(places):
+            path = os.path.join(self._request.directory, place)
+            try:
+                fresh |= subscription.arm(path, Meaning(entry=name))
+            except OSError as error:
+                # What is not there has a parent that is another place, or the run itself.
+                if error.errno not in _NOT_THERE:
+                    self._refused(error)
+        return fresh
+
+    def watch_gap(self) -> bool:
+        """
+        The run is not there: watch the nearest parent that is, and each link on the way.
+
+        Returns:
+            Whether the way has changed meanwhile, so that another look is due.
+        """
+        request, places = self._request, turns(self._request.directory)
+        subscription = request.subscription
+        if subscription is None:
+            return False
+        try:
+            if not (request.trust_any or all(profile(place).events for place, _ in places)):
+                self.reason = "its parent may change without an event"
+                return False
+            for place, name in places:
+                subscription.arm(place, Meaning(only=name))
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                return True
+            self._refused(error)
+            return False
+        wanted = {(place, Meaning(only=name)) for place, name in places}
+        subscription.keep(lambda path, meaning: (path, meaning) in wanted)
+        if places:
+            self.kind, self.reason = "inotify", f"waits in {places[-1][0]!r}"
+        return turns(request.directory) != places
+
+    def release(self, entries: Collection[str], full: bool) -> None:
+        """Watch nothing of other entries than these, and no way that leads here no longer."""
+        turning = set(self._turns)
+
+        def wanted(path: str, meaning: Meaning) -> bool:
+            if meaning.entry is not None:
+                return meaning.entry in entries
+            return meaning.only is None or not full or (path, meaning.only) in turning
+
+        if self._request.subscription is not None:
+            self._request.subscription.keep(wanted)
+
+    def _refused(self, error: OSError) -> None:
+        if error.errno in _NOT_THERE:
+            raise error
+        limit = _LIMITS.get(error.errno or 0)
+        if limit is not None:
+            self.out_of = f"fs.inotify.{limit}"
+        reason = error.strerror if limit is None else f"fs.inotify.{limit} is exhausted"
+        self.kind, self.reason = "poll", str(reason)

@@ -1,0 +1,171 @@
+"""Where runs lie: the local filesystem, and what may be trusted of each kind of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+from dataclasses import dataclass
+from typing import TypeVar
+
+from .layouts import FileStat
+
+T = TypeVar("T")
+
+# Filesystems of this machine alone: inotify sees every change made to them.
+_LOCAL = frozenset(
+    "bcachefs btrfs ext2 ext3 ext4 exfat f2fs hfsplus jfs msdos ntfs3 nilfs2 overlay ramfs "
+    "reiserfs tmpfs ubifs vfat xfs zfs".split()
+)
+# Network filesystems whose rename() is atomic on the server, but other hosts' changes are silent.
+_NETWORK = frozenset(
+    "9p afs beegfs ceph cifs gpfs lustre mmfs nfs nfs4 orangefs panfs smb3 virtiofs wekafs".split()
+)
+# Inode numbers that are made up, or change when a file is copied up to another layer.
+_NO_INODES = frozenset("9p cifs exfat msdos overlay smb3 vfat virtiofs".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """
+    What can be trusted of one filesystem.
+
+    Attributes:
+        filesystem: Its type as the kernel names it, or `"unknown"`.
+        events: Whether inotify sees every change.
+        rename: Whether a directory can appear whole, by a rename.
+        inodes: Whether a file keeps its inode number.
+        settle: Seconds for which files must not change to count as settled. Network filesystems
+            cache what `stat` says: NFS for at least 3 s (`acregmin` in nfs(5)).
+    """
+
+    filesystem: str
+    events: bool
+    rename: bool
+    inodes: bool
+    settle: float
+
+
+def profile(directory: str) -> Profile:
+    """The profile of the filesystem on which an existing directory lies. Touches the storage."""
+    if sys.platform == "darwin":
+        return Profile("unknown", events=False, rename=True, inodes=True, settle=1.0)
+    kind = mount(os.path.realpath(directory))[1]
+    local, network = kind in _LOCAL, kind in _NETWORK
+    inodes = (local or network) and kind not in _NO_INODES
+    return Profile(kind, local, local or network, inodes, 1.0 if local else 5.0)
+
+
+def mount(path: str) -> tuple[str, str]:
+    """
+    The mount point above an absolute path, and the filesystem's type, by the path's text alone.
+
+    Never touches the mount itself, so it answers for one that hangs.
+    """
+    best = ("/", "unknown")
+    for point, kind in _mounts():
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        # A later line of the same length covers the earlier one.
+        if inside and len(point) >= len(best[0]):
+            best = (point, kind)
+    return best
+
+
+def _mounts() -> list[tuple[str, str]]:
+    """Mount points and types, from proc_pid_mountinfo(5)."""
+    try:
+        with open("/proc/self/mountinfo", "rb") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return []
+    mounts = list[tuple[str, str]]()
+    for line in lines:
+        left, _, right = line.partition(b" - ")
+        point = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), left.split()[4])
+        mounts.append((os.fsdecode(point), right.split()[0].decode()))
+    return mounts
+
+
+class LocalStore:
+    """
+    One run's directory on a local or mounted filesystem.
+
+    Paths are relative to it. What is not there is None or empty; other faults of the storage are
+    raised as `OSError`. Files are opened, read and closed at once: on NFS an open file makes the
+    trainer's own deletion fail.
+    """
+
+    def __init__(self, directory: str, inodes: bool) -> None:
+        self._prefix = os.path.join(directory, "")
+        self._inodes = inodes
+
+    def list(self, path: str) -> tuple[str, ...]:
+        """The names in a directory."""
+        try:
+            return tuple(os.listdir(self._prefix + path))
+        except OSError as error:
+            return _absent(error, ())
+
+    def stat(self, path: str) -> FileStat | None:
+        """Size and times of what the path leads to."""
+        try:
+            found = os.stat(self._prefix + path)
+        except OSError as error:
+            return _absent(error, None)
+        inode = found.st_ino if self._inodes else 0
+        return FileStat(found.st_size, found.st_mtime_ns, inode, _is_directory(found.st_mode))
+
+    def head(self, path: str, size: int) -> bytes | None:
+        """Up to the first *size* bytes of a file."""
+        return self._read(path, 0, os.SEEK_SET, size)
+
+    def tail(self, path: str, size: int) -> bytes | None:
+        """Up to the last *size* bytes of a file."""
+        return self._read(path, -size, os.SEEK_END, size)
+
+    def pointer(self, path: str, size: int) -> bytes | None:
+        """A symbolic link's target, or the first bytes of a file."""
+        try:
+            return os.fsencode(os.readlink(self._prefix + path))
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # EINVAL: no symbolic link
+                return _absent(error, None)
+        return self.head(path, size)
+
+    def _read(self, path: str, offset: int, whence: int, size: int) -> bytes | None:
+        try:
+            # O_NONBLOCK: a FIFO under a checkpoint's name must not hang the look for ever.
+            file = os.open(self._prefix + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            return _absent(error, None)
+        try:
+            if whence == os.SEEK_END:
+                offset = max(0, os.fstat(file).st_size + offset)
+            return _pread(file, size, offset)
+        except OSError as error:
+            return _absent(error, None)
+        finally:
+            os.close(file)
+
+
+def _pread(file: int, size: int, offset: int) -> bytes:
+    """Read all of a range: one call may return less than it was asked for."""
+    parts = list[bytes]()
+    while size > 0 and (part := os.pread(file, size, offset)):
+        parts.append(part)
+        size -= len(part)
+        offset += len(part)
+    return b"".join(parts)
+
+
+def _is_directory(mode: int) -> bool:
+    return mode & 0o170000 == 0o040000
+
+
+def _absent(error: OSError, nothing: T) -> T:
+    """*nothing* if the error says that there is no such file; raise it otherwise."""
+    # ELOOP and EINVAL: a name that can lead nowhere. EISDIR: a directory has no bytes.
+    if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENAMETOOLONG}:
+        return nothing
+    raise error

@@ -1,0 +1,25 @@
+"""The streams that users see."""
+
+from ._engine import Engine
+from ._follow import follow
+from ._stream import CheckpointStream
+from ._tensorflow import (
+    PathStream,
+    checkpoints_iterator,
+    latest_checkpoint,
+    wait_for_new_checkpoint,
+)
+from .arguments import StrPath, TimeoutFn, WatcherChoice
+
+__all__ = [
+    "CheckpointStream",
+    "Engine",
+    "PathStream",
+    "StrPath",
+    "TimeoutFn",
+    "WatcherChoice",
+    "checkpoints_iterator",
+    "follow",
+    "latest_checkpoint",
+    "wait_for_new_checkpoint",
+]

@@ -1,0 +1,83 @@
+"""`follow`: the full stream."""
+
+from __future__ import annotations
+
+from ..layouts import Layout, resolve
+from . import arguments as check
+from ._engine import Engine
+from ._stream import CheckpointStream
+from .arguments import POLL_INTERVAL, Options, StrPath, TimeoutFn, WatcherChoice
+
+
+def follow(
+    checkpoint_dir: StrPath,
+    *,
+    layout: str | Layout = "auto",
+    latest_only: bool = False,
+    skip_existing: bool = False,
+    until_step: int | None = None,
+    min_interval_secs: float = 0,
+    timeout: float | None = None,
+    timeout_fn: TimeoutFn | None = None,
+    poll_interval: float | None = None,
+    watcher: WatcherChoice = "auto",
+) -> CheckpointStream:
+    """
+    Follow a training run: every finished checkpoint, in order, as soon as it is finished.
+
+    Nothing is touched before the first `async for` or `anext`; a directory that is not there, or
+    not for the moment, is waited for.
+
+        async for ckpt in ckptstream.follow("runs/7b", timeout=3600):
+            await anyio.to_thread.run_sync(evaluate, ckpt.path)
+
+    Delivered is every checkpoint that a look finds finished, and each new generation of it. One
+    that was seen but deleted before it could be delivered is reported as missed, in `status()`
+    and in the log. One that was born and deleted between two looks where no event arrives cannot
+    be known.
+
+    Args:
+        checkpoint_dir: The directory that the checkpoints lie in.
+        layout: How the framework writes them: `"auto"` decides for each entry by what it holds; a
+            known name (`"hf"`, `"orbax"`, `"tensorflow"`); a string with `{step}`, such as
+            `"ckpt_{step}.pt"` or `"step_{step}/DONE"` (finished when `DONE` is there); or an
+            object that is a `ckptstream.layouts.Layout`.
+        latest_only: Deliver only the newest that is finished when the caller asks. What is passed
+            over is counted as skipped and never comes back.
+        skip_existing: Do not deliver what the first look finds.
+        until_step: End when a checkpoint of this step, or of a later one, was delivered, or was
+            missed after it was seen finished. None: no such end.
+        min_interval_secs: Seconds between two deliveries, at least.
+        timeout: Seconds to wait for one new checkpoint, at most, from the moment the caller asks.
+            What one more complete look finds then is still delivered, before the stream ends;
+            0 is that look alone. None waits for ever.
+        timeout_fn: Asked when the timeout has expired, without arguments; a plain function, which
+            must not block, or one that returns an awaitable. True ends the stream after that
+            look, False waits anew. What it raises reaches the caller; the stream stays usable.
+        poll_interval: Seconds between two looks where events cannot be trusted (network and FUSE
+            filesystems, systems without inotify). None: 1 second.
+        watcher: `"auto"` takes events where they can be trusted; `"poll"` and `"inotify"` force
+            it. Tests give a `ckptstream.testing.ManualWatcher`.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: An argument makes no sense; the message names it and its value.
+    """
+    if timeout_fn is not None and timeout is None:
+        raise ValueError(
+            f"timeout_fn={timeout_fn!r} is never asked without a timeout: "
+            "give timeout=, in seconds, or leave timeout_fn out"
+        )
+    interval = check.optional_seconds("poll_interval", poll_interval)
+    options = Options(
+        layout=resolve(layout),
+        latest_only=check.flag("latest_only", latest_only),
+        skip_existing=check.flag("skip_existing", skip_existing),
+        until_step=check.step("until_step", until_step),
+        min_interval_secs=check.seconds("min_interval_secs", min_interval_secs),
+        timeout=check.optional_seconds("timeout", timeout),
+        timeout_fn=check.timeout_function("timeout_fn", timeout_fn),
+        poll_interval=POLL_INTERVAL if interval is None else interval,
+        watcher=check.watcher_choice("watcher", watcher),
+    )
+    return CheckpointStream(Engine([check.directory("checkpoint_dir", checkpoint_dir)], options))

@@ -1,0 +1,236 @@
+"""The bookkeeping of one run: what was seen, queued, delivered, passed over and missed."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from .._model import Missed
+from .._scan import Entry, Look, Trouble
+from .arguments import Options
+
+WATCHED_FINISHED = 3  # finished checkpoints that are watched for being written again
+_REMEMBERED_MISSED = 100
+
+
+@dataclass(slots=True)
+class Queued:
+    """
+    A finished checkpoint that waits to be delivered.
+
+    Attributes:
+        verified: When the last look that saw it finished was asked for.
+    """
+
+    name: str
+    entry: Entry
+    verified: float
+
+
+class Ledger:
+    """
+    Progress by name and generation, never by a high-water mark: steps go backwards.
+
+    Attributes:
+        entries: Every checkpoint that is there, as the last look saw it.
+        unfinished: The names of those that are not finished, in the order they appeared.
+        newest: The last few finished ones.
+        looked: Whether a look has succeeded.
+        reached: Whether `until_step` was.
+        eligible: When the next one may be delivered, by `min_interval_secs`.
+    """
+
+    def __init__(self, directory: str, options: Options) -> None:
+        self._directory = directory
+        self._options = options
+        self.entries: dict[str, Entry] = {}
+        self.unfinished: dict[str, None] = {}
+        self.newest: deque[str] = deque(maxlen=WATCHED_FINISHED)
+        self.queue: deque[Queued] = deque()
+        self.delivered: Queued | None = None
+        self.missed: deque[Missed] = deque(maxlen=_REMEMBERED_MISSED)
+        self.missed_count = 0
+        self.skipped = 0
+        self.looked = False
+        self.reached = False
+        self.sealed = False  # the last look was merged: what comes later is not this stream's
+        self.eligible = -math.inf
+        self._latest: str | None = None
+        # The generation of each name that was queued, delivered or passed over, also of those
+        # that are gone: a directory that vanishes and comes back brings nothing new.
+        self._accepted: dict[str, str | None] = {}
+        # Entries that had settled since before this moment were there at the first look.
+        self._baseline = -math.inf
+        self._baseline_due = options.skip_existing
+
+    def merge(self, look: Look, judged: Collection[str], began: float, clock: float) -> None:
+        """
+        Enter what a look found.
+
+        Args:
+            look: Its result.
+            judged: Names that it was told to look into.
+            began: When it was asked for, on the event loop's clock.
+            clock: The time now, on the look's clock.
+        """
+        first = not self.looked
+        if look.trouble is not None:
+            if look.trouble is Trouble.MISSING:
+                # Nothing was there at the start, so nothing of it is passed over.
+                self._baseline_due = False
+            return
+        self.looked, self._latest = True, look.latest
+        for name in look.gone:
+            self._lose(name)
+        for name, step in look.vanished:
+            if name not in look.gone or name in self._accepted:
+                self._miss(name, step, finished=False)
+        finds = self._enter(look)
+        _sort(finds, look.full, first)
+        for queued in self.queue:
+            if queued.name in judged:
+                queued.verified = began
+        if self._baseline_due:
+            self._baseline, self._baseline_due = clock, False
+            self._pass_over(finds)
+        else:
+            self._accept(finds, began)
+
+    def _enter(self, look: Look) -> list[tuple[str, Entry]]:
+        """Take over what has changed; return what is finished and new."""
+        finds = list[tuple[str, Entry]]()
+        for name, entry in look.changed.items():
+            self.entries[name] = entry
+            if entry.missing is not None:
+                self.unfinished[name] = None
+                if self._unqueue(name) is not None:
+                    del self._accepted[name]  # Finished again, it is found again.
+                continue
+            self.unfinished.pop(name, None)
+            if self._accepted.get(name) != entry.generation:
+                finds.append((name, entry))
+        return finds
+
+    def _accept(self, finds: list[tuple[str, Entry]], began: float) -> None:
+        if self.sealed:
+            return
+        for name, entry in finds:
+            settled = max((s.since for s in entry.settling), default=math.inf)
+            if settled <= self._baseline:
+                self._pass_over([(name, entry)])
+                continue
+            if self._unqueue(name) is not None:
+                self._miss(name, entry.step, finished=True)  # overwritten before it was delivered
+            self._remember(name, entry)
+            self.queue.append(Queued(name, entry, began))
+
+    def _pass_over(self, finds: list[tuple[str, Entry]]) -> None:
+        for name, entry in finds:
+            self._remember(name, entry)
+            self.skipped += 1
+
+    def _remember(self, name: str, entry: Entry) -> None:
+        self._accepted[name] = entry.generation
+        if name in self.newest:
+            self.newest.remove(name)
+        self.newest.append(name)
+
+    def _unqueue(self, name: str) -> Queued | None:
+        for queued in self.queue:
+            if queued.name == name:
+                self.queue.remove(queued)
+                return queued
+        return None
+
+    def _lose(self, name: str) -> None:
+        """An entry is no longer there."""
+        entry = self.entries.pop(name)
+        self.unfinished.pop(name, None)
+        if name in self.newest:
+            self.newest.remove(name)
+        newest = self.candidate()
+        queued = self._unqueue(name)
+        if queued is None:
+            if entry.missing is not None and not self._is_accepted(name, entry):
+                self._miss(name, entry.step, finished=entry.generation is not None)
+            return
+        if self._options.latest_only and newest is not queued:
+            self.skipped += 1
+            return
+        del self._accepted[name]  # Should it come back after all, it is new.
+        self._miss(name, entry.step, finished=True)
+
+    def was_delivered(self, name: str) -> bool:
+        """Whether the generation that an entry has, or last had, was delivered or passed over."""
+        entry = self.entries.get(name)
+        return entry is not None and self._is_accepted(name, entry)
+
+    def _is_accepted(self, name: str, entry: Entry) -> bool:
+        return entry.generation is not None and self._accepted.get(name) == entry.generation
+
+    def _miss(self, name: str, step: int | None, finished: bool) -> None:
+        self.missed.append(Missed(os.path.join(self._directory, name), step, finished))
+        self.missed_count += 1
+        if finished:
+            self._reach(step)
+
+    def _reach(self, step: int | None) -> None:
+        until = self._options.until_step
+        if until is not None and step is not None and step >= until:
+            self.reached = True
+
+    def candidate(self) -> Queued | None:
+        """What would be delivered next."""
+        if self._options.latest_only:
+            return self._newest_queued()
+        until = self._options.until_step if self.reached else None
+        for queued in self.queue:
+            step = queued.entry.step
+            if until is None or (step is not None and step <= until):
+                return queued
+        return None
+
+    def _newest_queued(self) -> Queued | None:
+        """The newest one, if it was not delivered; a pointer's word goes before any order."""
+        if not self.queue or self.reached:
+            return None
+        pointed = self.entries.get(self._latest) if self._latest is not None else None
+        if pointed is None or pointed.missing is not None:
+            return self.queue[-1]
+        # What the pointer has not named yet may still be named: it is not passed over.
+        return next((q for q in self.queue if q.name == self._latest), None)
+
+    def deliver(self, queued: Queued, now: float) -> None:
+        """Take the candidate out of the queue; it is delivered."""
+        self.queue.remove(queued)
+        if self._options.latest_only:
+            self.skipped += len(self.queue)
+            self.queue.clear()
+        self.delivered = queued
+        self.eligible = now + self._options.min_interval_secs
+        self._reach(queued.entry.step)
+
+    def abandon(self) -> None:
+        """The stream ends while the run is not there: what is queued is lost."""
+        while self.queue:
+            queued = self.queue.popleft()
+            self._miss(queued.name, queued.entry.step, finished=True)
+
+
+def _sort(finds: list[tuple[str, Entry]], listed: bool, first: bool) -> None:
+    """By step at first; later by commit stamp, else as the events came, else by step."""
+    if not first and finds and all(entry.stamp is not None for _, entry in finds):
+        finds.sort(key=lambda found: found[1].stamp or 0)
+    elif first or listed:
+        finds.sort(key=lambda found: order(*found))
+
+
+def order(name: str, entry: Entry) -> tuple[bool, int, list[tuple[bool, int, str]]]:
+    """By step; without one first, by name, its numbers compared as numbers."""
+    parts = re.split(r"([0-9]+)", name)
+    natural = [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts]
+    return (entry.step is not None, entry.step or 0, natural)

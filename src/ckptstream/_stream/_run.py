@@ -1,0 +1,271 @@
+"""One run as a stream follows it: what is known, what is queued, when to look again."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import time
+from functools import partial
+from typing import NamedTuple
+
+from .._model import Checkpoint
+from .._scan import Entry, Ground, Look, Request, Trouble, look
+from .._stores import mount
+from .._threads import HUNG_AFTER, Job
+from .._watchers import Alarm, Subscription, Watcher
+from ._ledger import Ledger
+from .arguments import Options
+
+SAFETY_INTERVAL = 120.0  # seconds between looks that trust no event
+_GAP_INTERVAL = 1.0  # seconds between looks at a run that cannot be read
+_MARGIN = 0.001  # seconds: timers of an event loop may fire a little early
+
+
+class Sight(NamedTuple):
+    """
+    What the last look said of the run as a whole.
+
+    Attributes:
+        ended: When its result was merged, by `time.monotonic`; None before the first one.
+    """
+
+    ended: float | None = None
+    look: Look = Look()
+
+
+class Run:
+    """
+    One run of a stream. All of it happens in the event loop, but for the look itself.
+
+    At most one look is in flight, even if its caller was cancelled; the result is kept for the
+    next call. A hint is spent only when the look it caused is merged.
+    """
+
+    def __init__(self, directory: str, options: Options, alarm: Alarm) -> None:
+        self.directory = directory
+        self.ledger = Ledger(directory, options)
+        self.sight = Sight()
+        self._options = options
+        self._alarm = alarm
+        self._watcher: Watcher | None = None
+        self._subscription: Subscription | None = None
+        self._job: Job[Look] | None = None
+        self._began = -math.inf  # when the look in flight was asked for
+        self._thorough = False
+        self._looked = -math.inf  # when the last look that was merged was asked for
+        self._listed = -math.inf  # the same of the last one that listed the directory
+        self._ground: Ground | None = None
+        self._hints: dict[str, bool] = {}
+        self._spent: dict[str, bool] = {}
+        self._everything = True  # a listing is due
+        self._poll_at = math.inf
+        self._safety_at = -math.inf
+        self._settling: dict[str, float] = {}  # when each may have settled
+        self._last_from = math.inf  # the stream's last look is begun at or after this moment
+        self._last_until: float | None = None  # what settles by then still counts
+
+    # What the watcher tells.
+
+    def entry_changed(self, name: str, arrived: bool) -> None:
+        """Something happened to an entry; the latest one goes last."""
+        self._hints[name] = self._hints.pop(name, False) or arrived
+        self._alarm.ring()
+
+    def all_changed(self) -> None:
+        """Anything may have happened."""
+        self._everything = True
+        self._alarm.ring()
+
+    # Looks.
+
+    def bind(self, watcher: Watcher) -> None:
+        """Live in the event loop of *watcher* from now on."""
+        self._watcher, self._safety_at = watcher, -math.inf
+        polls = self._options.watcher == "poll"
+        self._subscription = None if polls else watcher.subscribe(self)
+        self._everything, self._ground = True, None
+        if self._job is not None:
+            self._job.notify(self._alarm.ring)
+
+    def unbind(self) -> None:
+        """Watch nothing any more."""
+        self._watcher = self._subscription = None
+
+    @property
+    def hangs(self) -> float | None:
+        """Seconds since the storage last answered, if the look in flight hangs."""
+        if self._job is None or self._job.done or self._job.silent < HUNG_AFTER:
+            return None
+        return self._job.silent
+
+    def listed_since(self, moment: float) -> bool:
+        """Whether a listing asked for at or after *moment* has been merged."""
+        return self._listed >= moment
+
+    def wants_look(self, now: float, since: float) -> bool:
+        """
+        Whether to look now.
+
+        Args:
+            now: The event loop's time.
+            since: A checkpoint that waits must have been verified at or after this moment.
+        """
+        if self._job is not None:
+            return False
+        due = self._timer() <= now
+        return due or self._everything or bool(self._hints) or not self._is_verified(since)
+
+    def _is_verified(self, since: float) -> bool:
+        head = self.ledger.candidate()
+        if head is None:
+            return True
+        if self.sight.look.trouble is not None:
+            return self._looked >= since  # Asked once; now it is waited out.
+        if head.verified < since:
+            return False
+        # The newest when the caller asks: what is polled must be asked.
+        polled = self._options.latest_only and self.sight.look.watcher == "poll"
+        return not polled or self.listed_since(since)
+
+    def ready(self, now: float, since: float) -> bool:
+        """Whether the candidate may be handed out as it stands."""
+        if self.ledger.candidate() is None or self.ledger.eligible > now:
+            return False
+        if self._options.latest_only and (self._hints or self._everything):
+            return False
+        return self.sight.look.trouble is None and self._is_verified(since)
+
+    def _timer(self) -> float:
+        settle_at = min(self._settling.values(), default=math.inf)
+        until = math.inf if self._last_until is None else self._last_until
+        return min(self._poll_at, self._safety_at, settle_at, until)
+
+    def due(self, now: float) -> float:
+        """When there will be something to do, if nothing happens before."""
+        if self._job is not None:
+            # A thread that hangs is noticed by those who wait for it.
+            return now + max(HUNG_AFTER - self._job.silent, HUNG_AFTER / 10)
+        due = self._timer()
+        waits = self.ledger.eligible > now and self.ledger.candidate() is not None
+        return min(due, self.ledger.eligible) if waits else due
+
+    def start_look(self, now: float) -> None:
+        """Begin the look that is due."""
+        assert self._watcher is not None
+        thorough = self._safety_at <= now
+        full = self._everything or thorough or self._poll_at <= now
+        head = self.ledger.candidate()
+        if head is not None:
+            self._hints.setdefault(head.name, False)
+            full |= self._options.latest_only and self.sight.look.watcher == "poll"
+        settled = [name for name, moment in self._settling.items() if moment <= now]
+        self._hints = dict.fromkeys(settled, False) | self._hints
+        self._spent, self._hints = self._hints, {}
+        self._everything, self._began, self._thorough = False, now, thorough
+        request = Request(
+            directory=self.directory,
+            layout=self._options.layout,
+            entries=self.ledger.entries,
+            unfinished=self.ledger.unfinished,
+            newest=tuple(self.ledger.newest),
+            hints=self._spent,
+            full=full,
+            thorough=thorough,
+            ground=self._ground,
+            subscription=self._subscription,
+            why_poll="as asked" if self._options.watcher == "poll" else "no inotify here",
+            trust_any=self._options.watcher != "auto",
+            clock=self._watcher.clock,
+        )
+        self._job = Job(partial(look, request), partial(_lane, self.directory))
+        self._watcher.submit(self._job, self._alarm.ring)
+
+    def merge(self, now: float) -> bool:
+        """
+        Take the result of a look, if there is one.
+
+        Raises:
+            NotADirectoryError: If the first look finds a file.
+        """
+        if self._job is None or not self._job.done:
+            return False
+        assert self._watcher is not None
+        job, self._job = self._job, None
+        result = job.take()
+        if result.trouble is Trouble.NOT_A_DIRECTORY and not self.ledger.looked:
+            self._everything = True
+            raise NotADirectoryError(f"{result.detail}: name the directory that holds checkpoints")
+        self.sight = Sight(time.monotonic(), result)
+        self.ledger.merge(result, self._spent, self._began, self._watcher.clock())
+        self._ground, self._spent, self._looked = result.ground, {}, self._began
+        self._schedule(result, now)
+        return True
+
+    def _schedule(self, result: Look, now: float) -> None:
+        if result.trouble is None and result.full:
+            self._listed = self._began
+        if self._thorough or self._safety_at == -math.inf:
+            # Jittered, so that a thousand runs that began together do not look together.
+            self._safety_at = now + SAFETY_INTERVAL * random.uniform(0.9, 1.1)
+        if self._subscription is not None:
+            self._everything |= self._subscription.disturbed
+            self._subscription.disturbed = False
+        self._poll_at = math.inf
+        if result.watcher == "poll":
+            self._poll_at = now + max(self._options.poll_interval, 0.001)
+        elif result.trouble not in {None, Trouble.MISSING}:
+            self._poll_at = now + _GAP_INTERVAL
+        if result.trouble is not None:
+            self._everything |= result.again  # The way has changed meanwhile.
+        else:
+            self._schedule_settling(result, now)
+        self._seal(result, now)
+
+    def _schedule_settling(self, result: Look, now: float) -> None:
+        if result.full:
+            self._settling.clear()
+        for name in (*result.changed, *result.gone):
+            self._settling.pop(name, None)
+        for name, delay in result.settling.items():
+            self._settling[name] = now + delay + _MARGIN
+
+    # The end.
+
+    def look_last(self, now: float) -> None:
+        """Take one complete look, begun now or later."""
+        self._last_from, self._everything = now, True
+
+    def _seal(self, result: Look, now: float) -> None:
+        """A complete look includes the settle interval where evidence needs two looks."""
+        if self._last_until is not None:
+            if self._began >= self._last_until:
+                self.ledger.sealed = True
+        elif self._began >= self._last_from and (result.full or result.trouble is not None):
+            if result.settling and result.ground is not None:
+                self._last_until = now + result.ground.profile.settle + _MARGIN
+            else:
+                self.ledger.sealed = True
+        if self.ledger.sealed:
+            self._last_until = None
+
+    @property
+    def exhausted(self) -> bool:
+        """After the last look: whether there is nothing left to deliver."""
+        out_of_reach = self.hangs is not None or self.sight.look.trouble is not None
+        return out_of_reach or self.ledger.candidate() is None
+
+    def abandon(self) -> None:
+        """The stream has ended: what was queued in a directory that is gone is lost."""
+        if self.sight.look.trouble is Trouble.MISSING:
+            self.ledger.abandon()
+
+
+def _lane(directory: str) -> str:
+    return mount(os.path.abspath(directory))[0]
+
+
+def checkpoint_of(run: str, name: str, entry: Entry) -> Checkpoint:
+    """A finished entry as the user sees it."""
+    assert entry.generation is not None
+    return Checkpoint(os.path.join(run, name), entry.step, run, entry.layout, entry.generation)

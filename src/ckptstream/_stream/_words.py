@@ -1,0 +1,135 @@
+"""No silence: what a run waits for in plain words, and the log records that say so."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from .._model import RunStatus
+from .._scan import Trouble
+from ._run import Run, checkpoint_of
+
+logger = logging.getLogger("ckptstream.stream")
+
+_MANY = 3
+
+
+def waiting_for(run: Run) -> str:
+    """What a run waits for, in words that do not change while nothing changes."""
+    look, ledger = run.sight.look, run.ledger
+    if run.hangs is not None:
+        return "the storage does not answer"
+    if run.sight.ended is None:
+        return "waiting for the first look"
+    if look.trouble is not None:
+        return _trouble(run)
+    if ledger.queue:
+        return "finished checkpoints wait to be delivered"
+    if pending := unfinished(run):
+        name, missing = list(pending.items())[-1]
+        return f"waiting for {name}: {missing}"
+    if look.foreign is not None and not ledger.entries:
+        names = ", ".join(repr(name) for name in look.foreign.examples)
+        return f"none of its {look.foreign.count} entries is recognised as a checkpoint ({names})"
+    if not ledger.entries:
+        return "waiting for the first checkpoint"
+    return "waiting for the next checkpoint"
+
+
+def _trouble(run: Run) -> str:
+    look = run.sight.look
+    if look.trouble is Trouble.MISSING:
+        return "the directory is gone" if run.ledger.looked else "the directory is not there yet"
+    return f"the directory cannot be read ({look.detail})"
+
+
+def unfinished(run: Run) -> dict[str, str]:
+    """What is not finished, without what was delivered and is now being deleted."""
+    ledger = run.ledger
+    names = (name for name in ledger.unfinished if not ledger.was_delivered(name))
+    return {name: ledger.entries[name].missing or "" for name in names}
+
+
+def status_of(run: Run) -> RunStatus:
+    """What is known of a run."""
+    ledger, sight = run.ledger, run.sight
+    newest = ledger.delivered
+    looked = sight.ended is not None
+    return RunStatus(
+        run=run.directory,
+        watcher=sight.look.watcher if looked else None,
+        watcher_reason=sight.look.reason if looked else "",
+        last_look=None if sight.ended is None else time.monotonic() - sight.ended,
+        newest=None if newest is None else checkpoint_of(run.directory, newest.name, newest.entry),
+        queued=len(ledger.queue),
+        waiting_for=waiting_for(run),
+        unfinished=unfinished(run),
+        missed=tuple(ledger.missed),
+        missed_count=ledger.missed_count,
+        skipped=ledger.skipped,
+        unanswered=run.hangs,
+    )
+
+
+class Reporter:
+    """
+    Tells a run's news once: nobody calls `status()` while blocked in `async for`.
+
+    Each new reason for waiting is one INFO record; what needs a person is one WARNING.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._reason = ""
+        self._warned = set[str]()
+        self._missed = 0
+
+    def report(self) -> None:
+        """Log what is new since the last time."""
+        run = self._run
+        reason = waiting_for(run)
+        waits = run.sight.look.trouble is not None or not run.ledger.queue
+        if waits and reason != self._reason:
+            self._reason = reason
+            logger.info("%s: %s", run.directory, reason)
+            self._warn(reason)
+        self._report_missed()
+        out_of = run.sight.look.out_of
+        if out_of is not None:
+            self._once(f"{out_of} is exhausted: polling instead; raise it with sysctl")
+
+    def _warn(self, reason: str) -> None:
+        look = self._run.sight.look
+        if self._run.hangs is not None:
+            self._once(f"{reason}; other runs go on: check the mount")
+        elif look.trouble is Trouble.MISSING:
+            self._once(f"{reason}: it is waited for; check the path")
+        elif look.trouble is not None:
+            self._once(f"{reason}: it is waited for; check its permissions and its mount")
+        elif look.foreign is not None and not self._run.ledger.entries:
+            self._once(f"{reason}: {self._remedy()}")
+
+    def _remedy(self) -> str:
+        foreign = self._run.sight.look.foreign
+        if foreign is None or not foreign.below:
+            return "name the layout, such as layout='step_{step}/DONE', or another directory"
+        example = self._run.directory.rstrip("/") + "/" + foreign.below[0]
+        count = len(foreign.below)
+        holds = "1 sub-directory holds" if count == 1 else f"{count} sub-directories hold"
+        return f"{holds} checkpoints: follow {example!r}"
+
+    def _once(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            logger.warning("%s: %s", self._run.directory, text)
+
+    def _report_missed(self) -> None:
+        ledger = self._run.ledger
+        new, self._missed = ledger.missed_count - self._missed, ledger.missed_count
+        if new <= 0:
+            return
+        for missed in list(ledger.missed)[-new:][:_MANY]:
+            how = "finished but deleted" if missed.finished else "deleted before it was finished"
+            logger.warning("%s: missed, %s before it could be delivered", missed.path, how)
+        if new > _MANY:
+            logger.warning("%s: %d more were missed", self._run.directory, new - _MANY)

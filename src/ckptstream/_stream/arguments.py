@@ -1,0 +1,129 @@
+"""Bad input is refused at the door: every argument that a user gives is checked here."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, cast
+
+from .._watchers import Watcher
+from ..layouts import Layout
+
+StrPath: TypeAlias = "str | os.PathLike[str]"
+TimeoutFn: TypeAlias = Callable[[], "bool | Awaitable[bool]"]
+WatcherChoice: TypeAlias = 'Literal["auto", "inotify", "poll"] | Watcher'
+
+POLL_INTERVAL = 1.0  # seconds between two looks where no events can be trusted
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `follow` was asked for, checked."""
+
+    layout: Layout
+    latest_only: bool = False
+    skip_existing: bool = False
+    until_step: int | None = None
+    min_interval_secs: float = 0.0
+    timeout: float | None = None
+    timeout_fn: TimeoutFn | None = None
+    poll_interval: float = POLL_INTERVAL
+    watcher: WatcherChoice = "auto"
+
+
+def directory(name: str, value: object) -> str:
+    """A path as text, as the caller wrote it."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name}={value!r} is not a path: give a str or an os.PathLike")
+    path = os.fspath(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if not isinstance(path, str):
+        raise TypeError(f"{name}={value!r} is a path of bytes: use os.fsdecode() on it")
+    if not path:
+        raise ValueError(f"{name}='' is empty: name a directory, '.' for the current one")
+    if "\0" in path:
+        raise ValueError(f"{name}={path!r} holds a null character: no path can")
+    if "*" in path:
+        raise ValueError(f"{name}={path!r} is a pattern: follow one directory at a time for now")
+    if "://" in path:
+        raise ValueError(f"{name}={path!r} is a URL: only mounted directories can be followed")
+    return path
+
+
+def seconds(name: str, value: object) -> float:
+    """A time in seconds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}={value!r} is not a number: give seconds as an int or a float")
+    if not math.isfinite(value) or value < 0:
+        hint = "None waits for ever" if name == "timeout" else "give seconds, 0 or more"
+        raise ValueError(f"{name}={value!r} is not a length of time: {hint}")
+    return float(value)
+
+
+def optional_seconds(name: str, value: object) -> float | None:
+    """A time in seconds, or None."""
+    return None if value is None else seconds(name, value)
+
+
+def flag(name: str, value: object) -> bool:
+    """True or False and nothing that merely looks like it."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} is not True or False")
+    return value
+
+
+def step(name: str, value: object) -> int | None:
+    """A step, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}={value!r} is not a step: give an int, or None")
+    if value < 0:
+        raise ValueError(f"{name}={value!r} is negative: steps count from 0")
+    return value
+
+
+def timeout_function(name: str, value: object) -> TimeoutFn | None:
+    """A callable without arguments, or None."""
+    if value is None:
+        return None
+    if not callable(value):
+        raise TypeError(f"{name}={value!r} cannot be called: give a function without arguments")
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        return cast("TimeoutFn", value)  # Some built-ins do not tell; the call itself will.
+    try:
+        signature.bind()
+    except TypeError as error:
+        raise TypeError(f"{name}={value!r} cannot be called without arguments: {error}") from None
+    return cast("TimeoutFn", value)
+
+
+def watcher_choice(name: str, value: object) -> WatcherChoice:
+    """How to notice: a name, or a watcher for tests."""
+    if isinstance(value, str):
+        if value == "inotify" and sys.platform != "linux":
+            raise ValueError(f"{name}='inotify' needs Linux: use 'auto' or 'poll'")
+        if value not in {"auto", "inotify", "poll"}:
+            raise ValueError(f"{name}={value!r} is not known: use 'auto', 'inotify' or 'poll'")
+        return cast("WatcherChoice", value)
+    if not all(hasattr(value, method) for method in ("subscribe", "submit", "wait")):
+        raise TypeError(f"{name}={value!r} is no watcher: use 'auto', 'inotify' or 'poll'")
+    return cast("WatcherChoice", value)  # As far as can be told: it is for tests.
+
+
+def state_file(name: str, value: object, layout: object) -> str:
+    """The name of TensorFlow's state file."""
+    if value is None:
+        return "checkpoint"
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={value!r} is not a file's name")
+    if not value or "/" in value:
+        raise ValueError(f"{name}={value!r} is not a name in the directory itself")
+    if layout not in ("auto", "tensorflow"):
+        raise ValueError(f"{name}={value!r} is TensorFlow's: layout={layout!r} has no state file")
+    return value

@@ -1,0 +1,230 @@
+"""
+The package's own small pool of daemon threads, one pool for each event loop.
+
+anyio's worker threads will not do for storage that can hang: on asyncio an abandoned one is no
+longer counted by its limiter and delays the exit of the process, on trio it keeps its token and
+starves healthy calls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from anyio import RunFinishedError
+from anyio.lowlevel import EventLoopToken, RunVar, current_token
+
+T = TypeVar("T")
+
+HUNG_AFTER = 1.0  # seconds without a sign of life
+HEALTHY_THREADS = 2
+HUNG_THREADS = 4
+IDLE_SECONDS = 5.0
+
+
+class Job(Generic[T]):
+    """
+    One call in a worker thread; keeps its result until somebody takes it.
+
+    The function is given a callable to call now and then as a sign of life: a large directory on
+    slow storage is slow, but it does not hang.
+
+    Args:
+        function: What the thread calls.
+        lane: Names what the call depends on, such as a mount point. Asked in a worker thread, and
+            only when so many calls hang that those on the same lane must be held back.
+    """
+
+    def __init__(
+        self, function: Callable[[Callable[[], None]], T], lane: Callable[[], str]
+    ) -> None:
+        self._function = function
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        self._token: EventLoopToken | None = None
+        self._notify: Callable[[], None] | None = None
+        self.lane = lane
+        self.done = False
+        self.alive_at = time.monotonic()
+
+    def alive(self) -> None:
+        """Called by the function in its thread: it goes on."""
+        self.alive_at = time.monotonic()
+
+    @property
+    def silent(self) -> float:
+        """Seconds since the last sign of life, counted from the submission if there was none."""
+        return time.monotonic() - self.alive_at
+
+    def notify(self, callback: Callable[[], None]) -> None:
+        """Call *callback* in the event loop that runs now once the job is done; replaces others."""
+        self._notify, self._token = callback, current_token()
+        if self.done:
+            # The thread may have finished between the two lines above, told the old loop or none.
+            callback()
+
+    def run(self) -> None:
+        """Make the call, in a thread, and tell the event loop."""
+        self.alive()
+        try:
+            self._result = self._function(self.alive)
+        except BaseException as error:  # It is raised in the event loop, by take().
+            self._error = error
+        self.done = True
+        self._tell()
+
+    def _tell(self) -> None:
+        token, callback = self._token, self._notify
+        if token is None or callback is None:
+            return
+        # Nothing here waits for the event loop: one that ends right now would never answer. If it
+        # has ended, the result is kept for whoever asks in another loop.
+        with contextlib.suppress(RunFinishedError):
+            token.backend_class.run_sync_soon(callback, (), token.native_token)
+
+    def take(self) -> T:
+        """What the function returned, or raise what it raised. Only when done."""
+        assert self.done
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]  # T may be Optional itself
+
+
+class _Workers:
+    """What the threads share. It refers neither to the pool nor to an event loop."""
+
+    def __init__(self) -> None:
+        self.jobs: queue.SimpleQueue[Job[object] | None] = queue.SimpleQueue()
+        self.lock = threading.Lock()
+        self.threads = 0
+        self.pending = 0  # jobs submitted and not done, without those that hang or are held back
+        self.running: set[Job[object]] = set()
+        self.hung: set[Job[object]] = set()
+        self.held: list[Job[object]] = []
+        self.closed = False
+
+    def hire(self) -> None:
+        """Start a thread if one is needed and allowed. The lock is held."""
+        healthy = self.threads - len(self.hung)
+        room = self.threads < HEALTHY_THREADS + HUNG_THREADS
+        if self.pending > healthy < HEALTHY_THREADS and room:
+            self.threads += 1
+            threading.Thread(target=self._work, name="ckptstream-look", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                job = self.jobs.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                if self._leave(idle=True):
+                    return
+                continue
+            if job is not None and self._begin(job):
+                job.run()
+                self._end(job)
+                del job  # An idle thread must not keep a look, and through it a stream, alive.
+            if self._leave(idle=False):
+                return
+
+    def _leave(self, idle: bool) -> bool:
+        with self.lock:
+            surplus = self.threads - len(self.hung) > HEALTHY_THREADS
+            if self.closed or surplus or (idle and self.jobs.empty()):
+                self.threads -= 1
+                return True
+            return False
+
+    def _begin(self, job: Job[object]) -> bool:
+        # The healthy threads are the last ones: nothing goes where others already hang. The lanes
+        # are asked without the lock, since the event loop takes it too.
+        hung = list(self.hung)
+        blocked = len(hung) >= HUNG_THREADS and job.lane() in {other.lane() for other in hung}
+        with self.lock:
+            if self.closed:
+                return False
+            if blocked and self.hung:
+                self.held.append(job)
+                self.pending -= 1
+                return False
+            self.running.add(job)
+            return True
+
+    def _end(self, job: Job[object]) -> None:
+        with self.lock:
+            self.running.discard(job)
+            if job not in self.hung:
+                self.pending -= 1
+                return
+            self.hung.discard(job)
+            self.pending += len(self.held)
+            for held in self.held:
+                self.jobs.put(held)
+            self.held.clear()
+            self.hire()
+
+    def close(self) -> None:
+        """Let every thread end: the idle ones now, the busy ones after their job."""
+        with self.lock:
+            self.closed = True
+            for _ in range(self.threads):
+                self.jobs.put(None)
+
+
+class Pool:
+    """The worker threads of one event loop; `current_pool` returns it."""
+
+    def __init__(self) -> None:
+        self._workers = _Workers()
+        weakref.finalize(self, self._workers.close).atexit = False
+
+    def submit(self, job: Job[T], done: Callable[[], None]) -> None:
+        """Have a thread run *job*, and then this event loop call *done*."""
+        job.notify(done)
+        workers = self._workers
+        with workers.lock:
+            workers.pending += 1
+            workers.jobs.put(job)  # type: ignore[arg-type]  # threads do not look at the result
+            workers.hire()
+
+    def review(self) -> None:
+        """Replace the threads that hang. Whoever waits for a job calls this every second."""
+        workers = self._workers
+        with workers.lock:
+            for job in workers.running - workers.hung:
+                if job.silent >= HUNG_AFTER:
+                    workers.hung.add(job)
+                    workers.pending -= 1
+            workers.hire()
+
+    @property
+    def hung(self) -> int:
+        """How many threads hang."""
+        return len(self._workers.hung)
+
+    @property
+    def threads(self) -> int:
+        """How many threads there are."""
+        return self._workers.threads
+
+    def close(self) -> None:
+        """End the threads now rather than when the last stream goes. Nothing may be submitted."""
+        self._workers.close()
+
+
+# Weak: a strong value would keep the pool, through it the loop's last callbacks, for ever.
+_pools: RunVar[weakref.ref[Pool]] = RunVar("ckptstream_pool")
+
+
+def current_pool() -> Pool:
+    """The pool of the event loop that runs now. It lives as long as somebody holds it."""
+    reference = _pools.get(None)
+    pool = None if reference is None else reference()
+    if pool is None:
+        pool = Pool()
+        _pools.set(weakref.ref(pool))
+    return pool

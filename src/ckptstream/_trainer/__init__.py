@@ -1,0 +1,6 @@
+"""A trainer that trains nothing: it leaves checkpoints on disk as the real frameworks do."""
+
+from ._operations import Operation, operations
+from ._simulated import SimulatedTrainer, apply, save
+
+__all__ = ["Operation", "SimulatedTrainer", "apply", "operations", "save"]

@@ -1,0 +1,235 @@
+"""
+One inotify instance and everything that is watched through it.
+
+The kernel allows few instances (128 for each user) and gives the same watch descriptor for the same
+inode, with one mask and one removal for all its users: hence one instance for each event loop, one
+fixed mask, and counted watches.
+
+Threads arm, because `inotify_add_watch` touches the storage; the event loop reads and dispatches,
+which touches nothing but memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from inotify_simple import INotify, flags, parse_events
+
+from ._hints import Listener, Meaning
+
+MASK = (
+    flags.CREATE
+    | flags.CLOSE_WRITE
+    | flags.MOVED_TO
+    | flags.MOVED_FROM
+    | flags.DELETE
+    | flags.ATTRIB
+    | flags.DELETE_SELF
+    | flags.MOVE_SELF
+    | flags.ONLYDIR
+)
+_ARRIVAL = flags.CREATE | flags.MOVED_TO
+_SELF = flags.DELETE_SELF | flags.MOVE_SELF | flags.IGNORED | flags.UNMOUNT
+_READ_SIZE = 65536  # bytes: an overfull queue must not hold the event loop
+
+
+class _Use(NamedTuple):
+    listener: weakref.ref[Listener]
+    meaning: Meaning
+
+
+class Inotify:
+    """The instance of one event loop. Opened by the first watch, closed by a finalizer."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._instance: INotify | None = None
+        self._uses: dict[int, list[_Use]] = {}
+        # Held across system calls, so never taken by the event loop but without waiting.
+        self._arming = threading.Lock()
+        # Guards the three tables; held for moments only.
+        self._tables = threading.Lock()
+        self._unused: deque[int] = deque()
+        self._newest = 0  # the highest descriptor registered; the kernel counts upwards
+        self._early: set[int] = set()
+
+    @property
+    def fd(self) -> int | None:
+        """The descriptor to wait for, or None while nothing was ever watched."""
+        return None if self._instance is None else self._instance.fileno()
+
+    def arm(self, path: str, use: _Use) -> tuple[int, bool]:
+        """
+        Watch a directory; in a thread.
+
+        Returns:
+            The watch descriptor, and whether an event came for it before it was registered.
+
+        Raises:
+            OSError: `ENOSPC` out of watches, `EMFILE` out of instances, `ENOENT`, `ENOTDIR`,
+                `EACCES`.
+        """
+        with self._arming:
+            if self._instance is None:
+                self._open()
+            assert self._instance is not None
+            descriptor = self._instance.add_watch(path, MASK)
+            with self._tables:
+                self._uses.setdefault(descriptor, []).append(use)
+                self._newest = max(self._newest, descriptor)
+                early = descriptor in self._early
+                self._early.clear()
+        self._remove_unused()
+        return descriptor, early
+
+    def _open(self) -> None:
+        # closefd=False: a FileIO that owns its descriptor warns when it is collected, and would
+        # close it in a forked child too.
+        self._instance = INotify(nonblocking=True, closefd=False)
+        finalizer = weakref.finalize(self, _close, self._instance.fileno(), self._process)
+        finalizer.atexit = False
+
+    def disarm(self, descriptor: int, use: _Use) -> None:
+        """Stop watching; anywhere. The last user's watch is removed."""
+        with self._tables:
+            uses = self._uses.get(descriptor)
+            if uses is None or use not in uses:
+                return
+            uses.remove(use)
+            if not uses:
+                del self._uses[descriptor]
+                self._unused.append(descriptor)
+        self._remove_unused()
+
+    def _remove_unused(self) -> None:
+        # Whoever cannot have the lock leaves the work to its holder, who comes by here afterwards.
+        while self._unused and self._arming.acquire(blocking=False):
+            try:
+                with contextlib.suppress(IndexError):
+                    self._remove(self._unused.popleft())
+            finally:
+                self._arming.release()
+
+    def _remove(self, descriptor: int) -> None:
+        if descriptor in self._uses or self._instance is None or os.getpid() != self._process:
+            return  # Somebody watches it again, or it is our parent's.
+        with contextlib.suppress(OSError):  # EINVAL: the directory is gone, and its watch with it
+            self._instance.rm_watch(descriptor)
+
+    def read(self) -> None:
+        """Tell the listeners of what has happened; in the event loop. Never blocks."""
+        if self._instance is None or os.getpid() != self._process:
+            return
+        try:
+            data = os.read(self._instance.fileno(), _READ_SIZE)
+        except BlockingIOError:
+            return
+        for descriptor, mask, _, name in parse_events(data):
+            if mask & flags.Q_OVERFLOW:
+                self._tell_everybody()
+            else:
+                self._dispatch(descriptor, mask, name)
+
+    def _dispatch(self, descriptor: int, mask: int, name: str) -> None:
+        gone = mask & flags.IGNORED
+        with self._tables:
+            uses = self._uses.get(descriptor)
+            if uses is None:
+                if descriptor > self._newest:
+                    self._early.add(descriptor)  # A thread is about to register it.
+                return
+            uses = uses[:]
+            if gone:
+                del self._uses[descriptor]
+        for reference, meaning in uses:
+            listener = reference()
+            if listener is not None:
+                _tell(listener, meaning, mask, name)
+
+    def _tell_everybody(self) -> None:
+        with self._tables:  # By identity: a dead reference cannot be hashed.
+            uses = [use for uses in self._uses.values() for use in uses]
+            references = {id(use.listener): use.listener for use in uses}
+        for reference in references.values():
+            listener = reference()
+            if listener is not None:
+                listener.all_changed()
+
+
+def _tell(listener: Listener, meaning: Meaning, mask: int, name: str) -> None:
+    if meaning.entry is not None:
+        listener.entry_changed(meaning.entry, False)
+    elif mask & _SELF:
+        listener.all_changed()
+    elif meaning.only is not None:
+        if name == meaning.only:
+            listener.all_changed()
+    elif name:
+        listener.entry_changed(name, bool(mask & _ARRIVAL))
+    else:
+        listener.all_changed()  # ATTRIB of the run itself: it may have become readable.
+
+
+def _close(descriptor: int, process: int) -> None:
+    if os.getpid() == process:
+        os.close(descriptor)
+
+
+class Subscription:
+    """
+    What one run watches. Armed in its look's thread, released anywhere.
+
+    A run has at most one look in flight, so no two threads are in here at once.
+    """
+
+    def __init__(self, inotify: Inotify, listener: Listener) -> None:
+        self._inotify = inotify
+        self._listener = weakref.ref(listener)
+        self._watches: dict[tuple[str, Meaning], int] = {}
+        self.disturbed = False  # an event came too early to be told: look again
+        weakref.finalize(self, _release, inotify, self._listener, self._watches).atexit = False
+
+    def arm(self, path: str, meaning: Meaning) -> bool:
+        """
+        Watch a directory, or watch it again: another one may have taken its place.
+
+        Returns:
+            Whether it had not been watched; then what was seen before may be out of date.
+
+        Raises:
+            OSError: As `Inotify.arm`; then it is no longer watched.
+        """
+        key, use = (path, meaning), _Use(self._listener, meaning)
+        old = self._watches.pop(key, None)
+        try:
+            new, early = self._inotify.arm(path, use)
+            self._watches[key] = new
+            self.disturbed |= early
+        finally:
+            # After arming, so that a watch that stays is never without a user.
+            if old is not None:
+                self._inotify.disarm(old, use)
+        return old != new
+
+    def keep(self, wanted: Callable[[str, Meaning], bool]) -> None:
+        """Watch no longer what is not wanted."""
+        for key in [key for key in self._watches if not wanted(*key)]:
+            self._inotify.disarm(self._watches.pop(key), _Use(self._listener, key[1]))
+
+    @property
+    def watching(self) -> int:
+        """How many directories are watched."""
+        return len(self._watches)
+
+
+def _release(
+    inotify: Inotify, listener: weakref.ref[Listener], watches: dict[tuple[str, Meaning], int]
+) -> None:
+    for (_, meaning), descriptor in watches.items():
+        inotify.disarm(descriptor, _Use(listener, meaning))

@@ -1,0 +1,164 @@
+"""How a stream waits: the part of an event loop that all its streams share."""
+
+from __future__ import annotations
+
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import anyio
+from anyio.lowlevel import RunVar
+
+from .._threads import Job, Pool, current_pool
+from ._hints import Alarm, Listener, Meaning
+
+if sys.platform == "linux":
+    from . import _inotify
+
+T = TypeVar("T")
+
+
+class Subscription(Protocol):
+    """What one run watches."""
+
+    disturbed: bool
+    """An event came before its watch was registered: look again. Reset by whoever does."""
+
+    def arm(self, path: str, meaning: Meaning) -> bool:
+        """Watch a directory; whether it had not been watched before. Raises `OSError`."""
+        ...
+
+    def keep(self, wanted: Callable[[str, Meaning], bool]) -> None:
+        """Watch no longer what is not wanted."""
+        ...
+
+
+class Watcher(Protocol):
+    """What a stream needs of its event loop; `ckptstream.testing.ManualWatcher` is another one."""
+
+    def subscribe(self, listener: Listener) -> Subscription | None:
+        """Let a run watch directories; None where there is nothing to watch with."""
+        ...
+
+    def submit(self, job: Job[T], done: Callable[[], None]) -> None:
+        """Make a look, and call *done* in the event loop after it."""
+        ...
+
+    def review(self) -> None:
+        """Replace threads that hang."""
+        ...
+
+    def read(self) -> None:
+        """Pass on what has happened until now."""
+        ...
+
+    def clock(self) -> float:
+        """What looks measure time with, in their own thread; seconds."""
+        ...
+
+    async def wait(self, alarm: Alarm) -> None:
+        """Wait until *alarm* has rung."""
+        ...
+
+
+def _new_inotify() -> _inotify.Inotify | None:
+    return _inotify.Inotify() if sys.platform == "linux" else None
+
+
+class LoopWatcher:
+    """
+    One event loop's inotify instance, its threads, and the streams that wait for them.
+
+    There is no task of our own to read the instance. One of the waiting streams reads for all;
+    when it leaves, for whatever reason, it passes the job on.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._inotify = _new_inotify()
+        self._waiting: dict[Alarm, anyio.Event] = {}
+        self._reader: Alarm | None = None
+
+    def subscribe(self, listener: Listener) -> Subscription | None:
+        """Let a run watch directories; None where the system has no inotify."""
+        if self._inotify is None:
+            return None
+        return _inotify.Subscription(self._inotify, listener)
+
+    def submit(self, job: Job[T], done: Callable[[], None]) -> None:
+        """Make a look in a thread, and call *done* in the event loop after it."""
+        self._pool.submit(job, done)
+
+    def review(self) -> None:
+        """Replace threads that hang."""
+        self._pool.review()
+
+    def read(self) -> None:
+        """Pass on what has happened until now."""
+        if self._inotify is not None:
+            self._inotify.read()
+
+    def clock(self) -> float:
+        """What looks measure time with: a thread has no event loop to ask."""
+        return time.monotonic()
+
+    async def wait(self, alarm: Alarm) -> None:
+        """Wait until *alarm* has rung. A cancelled waiter loses no event and leaves no reader."""
+        self._waiting[alarm] = anyio.Event()
+        try:
+            while not alarm.rung:
+                if self._reader is None and self._descriptor() is not None:
+                    self._reader = alarm
+                if self._reader is alarm:
+                    await self._read_for_all(alarm)
+                else:
+                    event = self._waiting[alarm] = anyio.Event()
+                    alarm.wake = event.set
+                    await event.wait()
+        finally:
+            alarm.wake = None
+            del self._waiting[alarm]
+            if self._reader is alarm:
+                self._reader = None
+                self._promote()
+
+    async def _read_for_all(self, alarm: Alarm) -> None:
+        descriptor = self._descriptor()
+        assert descriptor is not None
+        alarm.wake = lambda: anyio.notify_closing(descriptor)
+        try:
+            # Not a cancel scope: a native cancellation that came in the same moment as the wake-up
+            # could be mistaken for it.
+            await anyio.wait_readable(descriptor)
+        except anyio.ClosedResourceError:
+            return  # Our own alarm: notify_closing() wakes the waiter and closes nothing.
+        finally:
+            alarm.wake = None
+        self.read()
+
+    def _promote(self) -> None:
+        # The next one becomes the reader before it runs: should it be cancelled in this very
+        # moment, its own clean-up passes the job on again.
+        for alarm, event in self._waiting.items():
+            if self._descriptor() is not None:
+                self._reader = alarm
+                event.set()
+                return
+
+    def _descriptor(self) -> int | None:
+        return None if self._inotify is None else self._inotify.fd
+
+
+_watchers: RunVar[weakref.ref[LoopWatcher]] = RunVar("ckptstream_watcher")
+
+
+def current_watcher() -> LoopWatcher:
+    """What the streams of the event loop that runs now share. Lives as long as one holds it."""
+    reference = _watchers.get(None)
+    watcher = None if reference is None else reference()
+    if watcher is None:
+        watcher = LoopWatcher(current_pool())
+        _watchers.set(weakref.ref(watcher))
+    return watcher

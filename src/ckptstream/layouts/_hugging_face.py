@@ -1,0 +1,126 @@
+"""Hugging Face's checkpoints."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import cast
+
+from ._files import newer_than, read_integer, read_json
+from ._names import is_temporary
+from ._protocol import Evidence
+
+_NAME = re.compile(r"checkpoint-([0-9]+)")
+_STATE = "trainer_state.json"
+_STATE_LIMIT = 2**20
+_INDEX = ".index.json"
+_INDEX_LIMIT = 32 * 2**20
+
+_NO_MODEL = re.compile(
+    r"""
+      .*\.(json|jsonl|txt|md|jinja|yaml|py|log|csv|html)
+    | training_args\.bin | optimizer(_[0-9]+)?(\..*)? | scheduler(\..*)? | scaler\.pt
+    | rng_state.*\.pth | random_states_.* | latest | additional_chat_templates
+    | .*\.(model|tiktoken|spm|bpe)       # tokenizers
+    | \..*
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HuggingFace:
+    """
+    What Hugging Face's `Trainer` writes, and with it TRL, unsloth, LLaMA-Factory and oumi.
+
+    A checkpoint is a directory `checkpoint-1000` that fills up under its final name.
+    `trainer_state.json` is the last file of the first rank; nothing waits for the other ranks. A
+    checkpoint saved again still holds the last save's.
+
+    Source: huggingface/transformers `src/transformers/trainer.py` (`_save_checkpoint`),
+    `trainer_callback.py` (`TrainerState.save_to_json`), `modeling_utils.py` (`save_pretrained`).
+    """
+
+    def __str__(self) -> str:
+        return "hf: checkpoint-1000/trainer_state.json"
+
+    @property
+    def name(self) -> str:
+        """What `Checkpoint.layout` says."""
+        return "hf"
+
+    def match(self, name: str) -> tuple[str, int | None] | None:
+        """The directory itself, with its number."""
+        step = _NAME.fullmatch(name)
+        return None if step is None else (name, int(step[1]))
+
+    def missing(self, name: str, evidence: Evidence) -> str | None:
+        """A `trainer_state.json` of this step, and a model: all its shards, and no older."""
+        unfinished = _unfinished_state(name, evidence)
+        if unfinished is not None:
+            return unfinished
+        model = _model(name, evidence)
+        if not model:
+            return "no model files"
+        return _missing_shard(name, evidence) or _unsettled(name, model, evidence)
+
+    def generation(self, name: str, evidence: Evidence) -> str | None:
+        """The fingerprint of `trainer_state.json`."""
+        return evidence.fingerprint(f"{name}/{_STATE}")
+
+    def recognises(self, name: str, evidence: Evidence) -> bool:
+        """Whether a directory of this name holds `trainer_state.json`, a config or a model."""
+        files = evidence.list(name)
+        return _STATE in files or "config.json" in files or bool(_model(name, evidence))
+
+
+def _unfinished_state(name: str, evidence: Evidence) -> str | None:
+    entry = evidence.stat(name)
+    if entry is None or not entry.is_directory:
+        return "not a directory"
+    path = f"{name}/{_STATE}"
+    if evidence.stat(path) is None:
+        return f"no {_STATE}"
+    step = read_integer(path, "global_step", _STATE_LIMIT, evidence)
+    if step is None:
+        return f"{_STATE} is not whole"
+    expected = int(name.rpartition("-")[2])
+    return None if step == expected else f"{_STATE} is of step {step}"
+
+
+def _model(name: str, evidence: Evidence) -> list[str]:
+    """All but the bookkeeping; of a directory (`global_step5`, for DeepSpeed) only that."""
+    files = sorted(evidence.list(name))
+    return [file for file in files if not (is_temporary(file) or _NO_MODEL.fullmatch(file))]
+
+
+def _missing_shard(name: str, evidence: Evidence) -> str | None:
+    files = evidence.list(name)
+    # Beside the one file an index is a former save's: `from_pretrained` takes the file first.
+    indices = (file for file in sorted(files) if file.endswith(_INDEX))
+    for index in (index for index in indices if index.removesuffix(_INDEX) not in files):
+        head = evidence.head(f"{name}/{index}", _INDEX_LIMIT) or b""
+        content = read_json(head)
+        if content is None and len(head) < _INDEX_LIMIT:
+            return f"{index} is not whole"
+        for shard in _shards(content or {}):
+            if shard.partition("/")[0] not in files:
+                return f"no {shard}"
+    return None
+
+
+def _shards(index: dict[str, object]) -> list[str]:
+    weights = index.get("weight_map")
+    names = cast("dict[str, object]", weights).values() if isinstance(weights, dict) else ()
+    return sorted({name for name in names if isinstance(name, str)})
+
+
+def _unsettled(name: str, model: list[str], evidence: Evidence) -> str | None:
+    state = f"{name}/{_STATE}"
+    paths = [f"{name}/{file}" for file in model]
+    stats = {path: evidence.stat(path) for path in paths}
+    files = [path for path, stat in stats.items() if stat is not None and not stat.is_directory]
+    newer = newer_than(state, files, evidence)
+    if newer is None or evidence.settled(state, *files):
+        return None
+    return f"{newer.rpartition('/')[2]} is newer than {_STATE}: waits until it has settled"

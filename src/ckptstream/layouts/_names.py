@@ -1,0 +1,25 @@
+"""Names that are never checkpoints."""
+
+from __future__ import annotations
+
+import re
+
+_TEMPORARY = re.compile(
+    r"""
+      .*\.orbax-checkpoint-tmp.* | .*\.partial_save | .*\.pending_.* | .*\._recovery_.*  # Orbax
+    | _SNAPSHOTS                                    # Orbax's own readers
+    | .*_temp | .*\.tempstate[0-9]+                 # TensorFlow
+    | checkpoint_tmp(_gda)?                         # Flax
+    | tmp-checkpoint-.* | \.tmp.*                   # Trainer 4.36 to 4.38, safetensors
+    | tmp_.* | .*-tmp                               # torch-checkpointing, OLMo
+    | .*-unfinished                                 # NeMo
+    | .*\.tmp([-.\w]*)?                             # T5X, fairseq, torch
+    | \.nfs.*                                       # NFS: deleted, but held open by somebody
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a framework or filesystem uses such a name for what is not finished, or is gone."""
+    return _TEMPORARY.fullmatch(name) is not None

@@ -1,0 +1,136 @@
+"""Orbax's checkpoints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ._files import largest_file, read_integer
+from ._names import is_temporary
+from ._protocol import Evidence
+
+_STEP = re.compile(r"(?:.+_)?([0-9]+)", re.DOTALL)
+_MARKER = "commit_success.txt"
+_METADATA = "_CHECKPOINT_METADATA"
+_STAMP = "commit_timestamp_nsecs"
+_METADATA_LIMIT = 64 * 1024
+
+_OF_ITEMS = ("_METADATA", "manifest.ocdbt", "_sharding")
+_OF_STEPS = frozenset({_METADATA, _MARKER, "orbax.checkpoint", *_OF_ITEMS})
+_OWN = (_MARKER, "_METADATA", "checkpoint", "manifest.ocdbt", "_sharding")
+_ITEMS = 32  # how many names are looked at one level below: an Orbax step has few
+
+
+@dataclass(frozen=True, slots=True)
+class Orbax:
+    """
+    What Orbax writes, with `CheckpointManager`, `Checkpointer` and v1's `training.Checkpointer`.
+
+    A checkpoint is a directory `1000`, `00001000` or `prefix_1000`. It is finished when it holds
+    `commit_success.txt` (0.12.3 and later) or a commit stamp; without either file, when it came
+    by a rename and has settled. In `COMMIT_FILE` mode, and in buckets, it fills up under its
+    final name and the marker comes last; while it is being deleted it looks much the same.
+
+    Source: google/orbax `checkpoint/orbax/checkpoint/_src/path/{atomicity,step,deleter}.py`,
+    `_src/metadata/step_metadata_serialization.py`, `CHANGELOG.md`.
+    """
+
+    def __str__(self) -> str:
+        return "orbax: 1000/commit_success.txt"
+
+    @property
+    def name(self) -> str:
+        """What `Checkpoint.layout` says."""
+        return "orbax"
+
+    def match(self, name: str) -> tuple[str, int | None] | None:
+        """The directory itself; its step is the number at the end."""
+        step = None if is_temporary(name) else _STEP.fullmatch(name)
+        return None if step is None else (name, int(step[1]))
+
+    def missing(self, name: str, evidence: Evidence) -> str | None:
+        """The marker, else the commit stamp, else an atomic rename and settled files."""
+        entry = evidence.stat(name)
+        if entry is None or not entry.is_directory:
+            return "not a directory"
+        if self._vanishing(name, evidence):
+            return "its files are vanishing: it is being deleted"
+        if evidence.stat(f"{name}/{_MARKER}") is not None:
+            return None
+        if evidence.stat(f"{name}/{_METADATA}") is not None:
+            return _uncommitted(name, evidence)
+        return _unsettled(name, evidence)
+
+    def generation(self, name: str, evidence: Evidence) -> int | str | None:
+        """The commit stamp, else the fingerprint of a file that only Orbax writes."""
+        stamp = _stamp(name, evidence)
+        if stamp is not None:
+            return stamp
+        own = next(_own_files(name, evidence), None) or largest_file(name, evidence)
+        return None if own is None else evidence.fingerprint(own)
+
+    def recognises(self, name: str, evidence: Evidence) -> bool:
+        """
+        Whether Orbax's own files are in the directory, or in its items' directories.
+
+        A run directory called `seed_1` is none, though its checkpoints lie one level below.
+        """
+        if not _OF_STEPS.isdisjoint(evidence.list(name)):
+            return True
+        items = list(_items(name, evidence))
+        if any(is_temporary(item) or _STEP.fullmatch(item) for item in items):
+            return False
+        return any(evidence.stat(f"{name}/{item}/{own}") for item in items for own in _OF_ITEMS)
+
+    def _vanishing(self, name: str, evidence: Evidence) -> bool:
+        # A deletion by several threads takes the metadata and the marker first. What is left must
+        # not pass for an older Orbax's checkpoint; only a commit stamp proves another save.
+        if evidence.before is None:
+            return False
+        generation = self.generation(name, evidence)
+        return not isinstance(generation, int) and generation != evidence.before
+
+
+def _stamp(name: str, evidence: Evidence) -> int | None:
+    return read_integer(f"{name}/{_METADATA}", _STAMP, _METADATA_LIMIT, evidence)
+
+
+def _uncommitted(name: str, evidence: Evidence) -> str | None:
+    if _stamp(name, evidence) is None:
+        return f"no commit stamp in {_METADATA}"
+    if evidence.seen_unfinished:
+        return f"no {_MARKER}"
+    # Where a rename copies file by file, the metadata may have come before the data.
+    if evidence.rename_is_atomic or evidence.settled(name):
+        return None
+    return f"no {_MARKER}: waits until its files have settled"
+
+
+def _unsettled(name: str, evidence: Evidence) -> str | None:
+    if not evidence.rename_is_atomic:
+        return f"no {_MARKER}"
+    if not evidence.list(name):
+        return "empty"
+    return None if evidence.settled(name) else "waits until its files have settled"
+
+
+def _own_files(name: str, evidence: Evidence) -> Iterator[str]:
+    """The files that only Orbax writes, the step's before its items'."""
+    yield from _own_files_in(name, evidence)
+    for item in _items(name, evidence):
+        yield from _own_files_in(f"{name}/{item}", evidence)
+
+
+def _own_files_in(directory: str, evidence: Evidence) -> Iterator[str]:
+    for own in _OWN:
+        stat = evidence.stat(f"{directory}/{own}")
+        if stat is not None and not stat.is_directory:
+            yield f"{directory}/{own}"
+
+
+def _items(name: str, evidence: Evidence) -> Iterator[str]:
+    for item in sorted(evidence.list(name))[:_ITEMS]:
+        stat = evidence.stat(f"{name}/{item}")
+        if stat is not None and stat.is_directory:
+            yield item

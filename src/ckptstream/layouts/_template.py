@@ -1,0 +1,130 @@
+"""Checkpoints whose names a user describes by a string."""
+
+from __future__ import annotations
+
+import re
+import string
+import zlib
+from dataclasses import dataclass, field
+
+from ._files import files_below, largest_file
+from ._footers import unfinished_file
+from ._protocol import Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """
+    Checkpoints with a name of your own, such as `ckpt_{step}.pt` or `step_{step}/DONE`.
+
+    `{step}` stands for a number, `{{` and `}}` for braces. What follows a `/` is a marker: the
+    directory is finished when it is there. Without a marker a file is finished when its format's
+    end is there and it has settled, a directory when its files have.
+
+    Args:
+        pattern: The string.
+
+    Raises:
+        ValueError: If it is no name of a checkpoint.
+    """
+
+    pattern: str
+    _name: re.Pattern[str] = field(init=False, repr=False, compare=False)
+    _marker: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        before, after, marker = _parse(self.pattern)
+        name = re.compile(f"{re.escape(before)}([0-9]+){re.escape(after)}", re.DOTALL)
+        object.__setattr__(self, "_name", name)
+        object.__setattr__(self, "_marker", marker)
+
+    def __str__(self) -> str:
+        return self.pattern.replace("{step}", "1000")
+
+    @property
+    def name(self) -> str:
+        """The string itself."""
+        return self.pattern
+
+    def match(self, name: str) -> tuple[str, int | None] | None:
+        """The file or directory itself, with its number."""
+        step = self._name.fullmatch(name)
+        return None if step is None else (name, int(step[1]))
+
+    def missing(self, name: str, evidence: Evidence) -> str | None:
+        """The marker; without one, the file's end or any file, and that it has settled."""
+        entry = evidence.stat(name)
+        if entry is None:
+            return "not there"
+        if self._marker:
+            return None if self._marked(name, evidence) else f"no {self._marker}"
+        if entry.is_directory:
+            lacking = _unfinished_directory(name, evidence)
+        else:
+            lacking = unfinished_file(name, entry, evidence)
+        if lacking is not None or evidence.settled(name):
+            return lacking
+        return "waits until it has settled"
+
+    def generation(self, name: str, evidence: Evidence) -> str | None:
+        """The fingerprint of the marker, of the file, or of the directory's largest file."""
+        own = f"{name}/{self._marker}" if self._marker else name
+        entry = evidence.stat(own)
+        if entry is None or not entry.is_directory:
+            return evidence.fingerprint(own)
+        largest = largest_file(own, evidence)
+        return None if largest is None else f"{evidence.fingerprint(largest)}-{_mark(largest)}"
+
+    def _marked(self, name: str, evidence: Evidence) -> bool:
+        entry = evidence.stat(name)
+        inside = entry is not None and entry.is_directory
+        return inside and evidence.stat(f"{name}/{self._marker}") is not None
+
+
+def _unfinished_directory(name: str, evidence: Evidence) -> str | None:
+    marks = {_mark(path) for path, _ in files_below(name, evidence)}
+    if not marks:
+        return "empty"
+    # Saved again, the largest file is another one of the same name; deleted, it is gone, and what
+    # is left must not pass for a new checkpoint.
+    if evidence.before is not None and evidence.before.rpartition("-")[2] not in marks:
+        return "its files are vanishing: it is being deleted"
+    return None
+
+
+def _mark(path: str) -> str:
+    return f"{zlib.crc32(path.encode(errors='surrogateescape')):08x}"
+
+
+def _parse(pattern: str) -> tuple[str, str, str]:
+    """The text before `{step}`, the text after it, and the marker ("" without one)."""
+    parts = pattern.split("/")
+    if any(part in {"", ".", ".."} or "*" in part or "\0" in part for part in parts):
+        raise _error(pattern, "write a name in the run's directory, without '*', '..' or '//'")
+    name, *marker = (_literals(pattern, part) for part in parts)
+    steps = [len(literals) - 1 for literals in (name, *marker)]
+    if steps[0] == 0 and any(steps):
+        raise _error(pattern, f"follow the directory {parts[0]!r} itself")
+    if sum(steps) != 1:
+        raise _error(pattern, "write {step} exactly once")
+    return name[0], name[1], "/".join(text for (text,) in marker)
+
+
+def _literals(pattern: str, part: str) -> list[str]:
+    """The text before, between and after each `{step}`."""
+    try:
+        fields = list(string.Formatter().parse(part))
+    except ValueError:
+        raise _error(pattern, "write a literal brace as '{{' or '}}'") from None
+    literals = [""]
+    for literal, placeholder, spec, conversion in fields:
+        literals[-1] += literal
+        if placeholder is not None:
+            if (placeholder, spec, conversion) != ("step", "", None):
+                raise _error(pattern, "write {step}, which reads padded numbers too, and no other")
+            literals.append("")
+    return literals
+
+
+def _error(pattern: str, remedy: str) -> ValueError:
+    return ValueError(f"layout={pattern!r} names no checkpoints: {remedy}")

@@ -1,0 +1,262 @@
+"""
+The same names for blocking code.
+
+Nothing is implemented twice: each call of `next()` runs the async stream in an event loop of its
+own, in another thread, and both are gone when it returns. So it works in a plain script, in a
+thread, in a Jupyter cell, and in code that is itself called from an event loop (which it blocks).
+
+Between two calls nothing watches: a checkpoint that is born and deleted meanwhile cannot be known.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Awaitable, Callable
+from functools import partial
+from types import TracebackType
+from typing import TypeVar
+
+import anyio
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from . import _stream
+from ._model import Checkpoint, Status
+from ._stream import Engine, StrPath, TimeoutFn, WatcherChoice
+from .layouts import Layout
+
+__all__ = [
+    "CheckpointStream",
+    "PathStream",
+    "checkpoints_iterator",
+    "follow",
+    "latest_checkpoint",
+    "wait_for_new_checkpoint",
+]
+
+T = TypeVar("T")
+
+
+class CheckpointStream:
+    """
+    `ckptstream.CheckpointStream` for `for`, `next()` and `with`.
+
+    A stream that is idle may be continued in another thread; two threads that ask at once get
+    `anyio.BusyResourceError`. Ctrl-C ends a waiting call with `KeyboardInterrupt` and loses no
+    checkpoint.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._busy = threading.Lock()
+        self._portal: BlockingPortal | None = None
+
+    def __iter__(self) -> CheckpointStream:
+        return self
+
+    def __next__(self) -> Checkpoint:
+        """
+        Wait for the next finished checkpoint.
+
+        Raises:
+            StopIteration: When the stream has ended, now and ever after.
+            NotADirectoryError: If the first look finds a file where a directory belongs.
+            anyio.BusyResourceError: If another thread is waiting in this stream.
+        """
+        if not self._busy.acquire(blocking=False):
+            raise anyio.BusyResourceError("waiting for a checkpoint in")
+        try:
+            while True:
+                checkpoint = self._wait()
+                if checkpoint is not None:
+                    return checkpoint
+                self._ask()
+        except StopAsyncIteration:
+            raise StopIteration from None
+        finally:
+            self._busy.release()
+
+    def _wait(self) -> Checkpoint | None:
+        with start_blocking_portal() as portal:
+            self._portal = portal
+            try:
+                return portal.call(self._next_or_expired)
+            finally:
+                self._portal = None
+
+    async def _next_or_expired(self) -> Checkpoint | None:
+        try:
+            return await self._engine.next_or_expired()
+        finally:
+            self._engine.release()
+
+    def _ask(self) -> None:
+        """Ask `timeout_fn` in the caller's own thread, as TensorFlow does."""
+        timeout_fn = self._engine.options.timeout_fn
+        assert timeout_fn is not None
+        answer = False
+        try:
+            result = timeout_fn()
+            answer = _wait_for(result) if inspect.isawaitable(result) else bool(result)
+        finally:
+            self._engine.answer(answer)  # If it raised, the wait starts anew.
+
+    def close(self) -> None:
+        """End the stream now; from another thread too, whose call then gets `StopIteration`."""
+        self._tell(partial(self._engine.end, "it was closed"))
+
+    def wake(self) -> None:
+        """Look now rather than at the next event or poll; from any thread."""
+        self._tell(self._engine.wake)
+
+    def _tell(self, call: Callable[[], None]) -> None:
+        portal = self._portal
+        if portal is not None:
+            try:
+                portal.call(call)
+                return
+            except RuntimeError:
+                pass  # That call has just returned; nothing runs any more.
+        call()
+
+    def status(self) -> Status:
+        """What the stream knows of its run, at this moment. Does not look."""
+        return self._engine.status()
+
+    def __enter__(self) -> CheckpointStream:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{__name__}.{type(self).__name__} of {self._engine}>"
+
+
+class PathStream:
+    """A `CheckpointStream` that gives paths; what `checkpoints_iterator` returns."""
+
+    def __init__(self, stream: CheckpointStream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> PathStream:
+        return self
+
+    def __next__(self) -> str:
+        return next(self._stream).path
+
+    def close(self) -> None:
+        """End it now; see `CheckpointStream.close`."""
+        self._stream.close()
+
+    def wake(self) -> None:
+        """Look now; see `CheckpointStream.wake`."""
+        self._stream.wake()
+
+    def status(self) -> Status:
+        """What it knows; see `CheckpointStream.status`."""
+        return self._stream.status()
+
+    def __enter__(self) -> PathStream:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stream.close()
+
+
+def follow(
+    checkpoint_dir: StrPath,
+    *,
+    layout: str | Layout = "auto",
+    latest_only: bool = False,
+    skip_existing: bool = False,
+    until_step: int | None = None,
+    min_interval_secs: float = 0,
+    timeout: float | None = None,
+    timeout_fn: TimeoutFn | None = None,
+    poll_interval: float | None = None,
+    watcher: WatcherChoice = "auto",
+) -> CheckpointStream:
+    """`ckptstream.follow` for `for`; a plain *timeout_fn* may block: it runs in the caller's thread."""
+    stream = _stream.follow(
+        checkpoint_dir,
+        layout=layout,
+        latest_only=latest_only,
+        skip_existing=skip_existing,
+        until_step=until_step,
+        min_interval_secs=min_interval_secs,
+        timeout=timeout,
+        timeout_fn=timeout_fn,
+        poll_interval=poll_interval,
+        watcher=watcher,
+    )
+    return CheckpointStream(stream.engine)
+
+
+def checkpoints_iterator(
+    checkpoint_dir: StrPath,
+    min_interval_secs: float = 0,
+    timeout: float | None = None,
+    timeout_fn: TimeoutFn | None = None,
+    *,
+    layout: str | Layout = "auto",
+    watcher: WatcherChoice = "auto",
+) -> PathStream:
+    """`tf.train.checkpoints_iterator`: the newest checkpoint each time, as a path, for `for`."""
+    paths = _stream.checkpoints_iterator(
+        checkpoint_dir, min_interval_secs, timeout, timeout_fn, layout=layout, watcher=watcher
+    )
+    return PathStream(CheckpointStream(paths.engine))
+
+
+def wait_for_new_checkpoint(
+    checkpoint_dir: StrPath,
+    last_checkpoint: StrPath | None = None,
+    seconds_to_sleep: float = 1,
+    timeout: float | None = None,
+    *,
+    layout: str | Layout = "auto",
+    watcher: WatcherChoice = "auto",
+) -> str | None:
+    """`ckptstream.wait_for_new_checkpoint` for blocking code."""
+    return _wait_for(
+        _stream.wait_for_new_checkpoint(
+            checkpoint_dir,
+            last_checkpoint,
+            seconds_to_sleep,
+            timeout,
+            layout=layout,
+            watcher=watcher,
+        )
+    )
+
+
+def latest_checkpoint(
+    checkpoint_dir: StrPath,
+    latest_filename: str | None = None,
+    *,
+    layout: str | Layout = "auto",
+    watcher: WatcherChoice = "auto",
+) -> str | None:
+    """`ckptstream.latest_checkpoint` for blocking code."""
+    return _wait_for(
+        _stream.latest_checkpoint(checkpoint_dir, latest_filename, layout=layout, watcher=watcher)
+    )
+
+
+def _wait_for(awaitable: Awaitable[T]) -> T:
+    async def wait() -> T:
+        return await awaitable
+
+    with start_blocking_portal() as portal:
+        return portal.call(wait)

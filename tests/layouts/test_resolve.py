@@ -1,0 +1,99 @@
+"""What `layout=` accepts, and what it says otherwise."""
+
+import pickle
+from typing import Any, cast
+
+import pytest
+
+from ckptstream import layouts
+from ckptstream._errors import UnknownLayout
+from ckptstream.layouts import Auto, HuggingFace, Layout, Orbax, Template, TensorFlow, resolve
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("auto", Auto()),
+        ("hf", HuggingFace()),
+        ("orbax", Orbax()),
+        ("tensorflow", TensorFlow()),
+        ("step_{step}/DONE", Template("step_{step}/DONE")),
+        (Orbax(), Orbax()),
+    ],
+)
+def test_known(given: str | Layout, expected: Layout) -> None:
+    """
+    A known name, a name with `{step}` or a layout stands for a layout.
+    """
+    assert expected == resolve(given)
+
+
+def test_state_file() -> None:
+    """
+    The state file's name reaches TensorFlow, also within `"auto"`.
+    """
+    tensorflow = TensorFlow("latest")
+
+    assert tensorflow == resolve("tensorflow", state_file="latest")
+    assert Auto((tensorflow, HuggingFace(), Orbax())) == resolve("auto", state_file="latest")
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("hff", " (did you mean 'hf'?)"),
+        ("ORBAX", " (did you mean 'orbax'?)"),
+        ("", ""),
+        ("x/y", ""),
+    ],
+)
+def test_unknown(given: str, hint: str) -> None:
+    """
+    An unknown name is told what there is.
+    """
+    with pytest.raises(UnknownLayout) as error:
+        resolve(given)
+
+    assert (
+        f"layout={given!r} is not known{hint}: use one of 'auto', 'hf', 'orbax', 'tensorflow', "
+        "or a name with {step} such as 'step_{step}/DONE'"
+    ) == str(error.value)
+    assert str(error.value) == str(pickle.loads(pickle.dumps(error.value)))
+    assert given == error.value.layout
+
+
+def test_bad_template() -> None:
+    """
+    A string with braces is a name, if a wrong one.
+    """
+    with pytest.raises(ValueError, match="no other"):
+        resolve("ckpt_{epoch}.pt")
+
+
+class Nameless:
+    name = 5
+
+    def match(self, name: str) -> None: ...
+    def missing(self, name: str, evidence: object) -> None: ...
+    def generation(self, name: str, evidence: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "given", [None, 5, b"hf", Orbax, Nameless(), type("NoMethods", (), {"name": "x"})()]
+)
+def test_no_layout(given: object) -> None:
+    """
+    Anything else is a `TypeError` that names it.
+    """
+    with pytest.raises(TypeError) as error:
+        resolve(cast("Any", given))
+
+    assert str(error.value).startswith(f"layout={given!r} is not a layout: ")
+
+
+def test_exports() -> None:
+    """
+    There are at most 15 public names, and all of them are there.
+    """
+    assert len(layouts.__all__) <= 15
+    assert all(hasattr(layouts, name) for name in layouts.__all__)

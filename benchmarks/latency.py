@@ -16,232 +16,134 @@ while get fewer commits, at moments spread evenly over the interval.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import importlib
-import importlib.util
 import json
+import math
 import os
 import random
 import select
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import NoReturn
 
-import anyio
 from _common import MILLISECOND, medians, ratio, show_goal, show_machine, show_table, spread
+from _peers import FLOOR, OURS, TENSORFLOW, WAITINGS, WATCHFILES
 
-import ckptstream
-
-WARM_UP = 5  # commits that are not counted
-PATIENCE = 30.0  # seconds until a peer that says nothing is given up
-MOVED_TO = 0x80  # inotify(7)
-_EVENT = struct.Struct("iIII")
-
-# What the peers do, each in its own process.
+_WARM_UP = 5  # commits that are not counted
+_PATIENCE = 60.0  # seconds until a peer that says nothing is given up
 
 
-def _report(step: int | None, now: int) -> None:
-    os.write(1, b"%d %d\n" % (-1 if step is None else step, now))
-
-
-def _watch(directory: str) -> int:
-    from inotify_simple import INotify
-
-    inotify = INotify(closefd=False)
-    inotify.add_watch(directory, MOVED_TO)
-    return inotify.fileno()
-
-
-def _moved(data: bytes, now: int) -> None:
-    offset = 0
-    while offset < len(data):
-        _, _, _, length = _EVENT.unpack_from(data, offset)
-        offset += _EVENT.size + length
-        _report(int(data[offset - length : offset].rstrip(b"\0")), now)
-
-
-def _inotify(directory: str) -> None:
-    descriptor = _watch(directory)
-    while True:
-        data = os.read(descriptor, 65536)
-        now = time.monotonic_ns()
-        _moved(data, now)
-
-
-async def _add_reader(directory: str) -> None:
-    descriptor = _watch(directory)
-
-    def readable() -> None:
-        data = os.read(descriptor, 65536)
-        now = time.monotonic_ns()
-        _moved(data, now)
-
-    asyncio.get_running_loop().add_reader(descriptor, readable)
-    await asyncio.Event().wait()
-
-
-async def _follow(directory: str, watcher: str = "auto") -> None:
-    async for ckpt in ckptstream.follow(directory, watcher=watcher):
-        now = time.monotonic_ns()
-        _report(ckpt.step, now)
-
-
-def _on(backend: str, uvloop: bool = False, watcher: str = "auto") -> Callable[[str], None]:
-    options = {"use_uvloop": uvloop} if backend == "asyncio" else {}
-    return lambda directory: anyio.run(
-        _follow, directory, watcher, backend=backend, backend_options=options
-    )
-
-
-async def _awatch(directory: str) -> None:
-    async for changes in importlib.import_module("watchfiles").awatch(directory):
-        now = time.monotonic_ns()
-        names = {os.path.basename(path) for _, path in changes if os.path.dirname(path) == directory}
-        for name in names:
-            if name.isdecimal():
-                _report(int(name), now)
-
-
-def _tensorflow(directory: str) -> None:
-    for path in importlib.import_module("tensorflow").train.checkpoints_iterator(directory):
-        now = time.monotonic_ns()
-        _report(int(path.rpartition("-")[2]), now)
-
-
-def _orbax(directory: str) -> None:
-    utils = importlib.import_module("orbax.checkpoint.checkpoint_utils")
-    for step in utils.checkpoints_iterator(directory):
-        now = time.monotonic_ns()
-        _report(step, now)
-
-
-# What the writer does.
+def _write(directory: str, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = os.path.join(directory, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            file.write(text)
 
 
 def _prepare_orbax(directory: str, step: int) -> tuple[str, str]:
-    temporary = os.path.join(directory, f"{step}.orbax-checkpoint-tmp")
+    temporary = f"{directory}/{step}.orbax-checkpoint-tmp"
     now = time.time_ns()
-    stamps = {"init_timestamp_nsecs": now, "commit_timestamp_nsecs": now + 1}
-    files = {"_CHECKPOINT_METADATA": json.dumps({"metrics": {}, **stamps}), "commit_success.txt": ""}
+    metadata = {"metrics": {}, "init_timestamp_nsecs": now, "commit_timestamp_nsecs": now + 1}
     items = {"default/_METADATA": "{}", "default/manifest.ocdbt": "manifest"}
-    os.makedirs(os.path.join(temporary, "default"))
-    for name, text in {**items, **files}.items():
-        with open(os.path.join(temporary, name), "w") as file:
-            file.write(text)
-    return temporary, os.path.join(directory, str(step))
+    marks = {"_CHECKPOINT_METADATA": json.dumps(metadata), "commit_success.txt": ""}
+    _write(temporary, {**items, **marks})
+    return temporary, f"{directory}/{step}"
 
 
 def _prepare_tensorflow(directory: str, step: int) -> tuple[str, str]:
-    temporary = os.path.join(directory, "checkpoint.tmp")
     state = f'model_checkpoint_path: "ckpt-{step}"\nall_model_checkpoint_paths: "ckpt-{step}"\n'
-    for name in (f"ckpt-{step}.data-00000-of-00001", f"ckpt-{step}.index"):
-        with open(os.path.join(directory, name), "wb") as file:
-            file.write(bytes(64))
-    with open(temporary, "w") as file:
-        file.write(state)
-    return temporary, os.path.join(directory, "checkpoint")
+    data = {f"ckpt-{step}.data-00000-of-00001": "data", f"ckpt-{step}.index": "index"}
+    _write(directory, {**data, "checkpoint.tmp": state})
+    return f"{directory}/checkpoint.tmp", f"{directory}/checkpoint"
 
 
-@dataclass
 class Peer:
-    """One way to wait for checkpoints; *needs* is what must be installed for it."""
+    """
+    A process that waits, and the directory in which it does.
 
-    title: str
-    wait: Callable[[str], None]
-    needs: str = "anyio"
-    polls: bool = False
-    prepare: Callable[[str, int], tuple[str, str]] = _prepare_orbax
-    rounds: list[list[float]] = field(default_factory=list[list[float]])
-    directory: str = ""
-    step: int = 0
-    heard: float = 0.0
-    process: subprocess.Popen[bytes] | None = None
-    temporary: str = ""
-    final: str = ""
+    Attributes:
+        rounds: Seconds from each commit to the loop's body, of each round.
+        heard: When it last heard of a checkpoint, by `time.monotonic`.
+    """
 
-    def start(self, root: str, number: int) -> None:
-        """Begin to wait, in another process; what it logs goes to a file beside its directory."""
-        self.directory = os.path.join(root, str(number))
-        os.mkdir(self.directory)
-        command = [sys.executable, __file__, "--wait", str(number), self.directory]
-        with open(f"{self.directory}.log", "wb") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+    def __init__(self, title: str, root: str, number: int) -> None:
+        self.title = title
+        self.rounds = list[list[float]]()
+        self.heard = 0.0
+        self._prepare = _prepare_orbax
+        if WAITINGS[title].writes == "tensorflow":
+            self._prepare = _prepare_tensorflow
+        self._directory = os.path.join(root, str(number))
+        self._step = 0
+        self._renamed = ("", "")
+        self._said = (0, 0)
+        os.mkdir(self._directory)
+        command = [sys.executable, __file__, "--wait", title, self._directory]
+        with open(f"{self._directory}.log", "wb") as log:
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
 
-    def ready(self) -> None:
-        """Commit until it answers: what came before it waited is found by some, lost by others."""
-        until = time.monotonic() + 2 * PATIENCE
-        while self.step < WARM_UP or not self._answers(1.2):
-            self.next()
+    def close(self) -> None:
+        """End its process."""
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def warm_up(self) -> None:
+        """Commit until it answers: what comes before it waits is found by some, lost by others."""
+        until, answers = time.monotonic() + _PATIENCE, 0
+        while answers < _WARM_UP:
+            self.prepare()
             self.commit()
+            answers += self._hears(1.5)
             if time.monotonic() > until:
-                raise SystemExit(f"{self.title} does not answer: see {self.directory}.log")
-        while self._answers(0.5):
+                self._give_up("does not answer")
+        while self._hears(0.3):
             pass
 
-    def next(self) -> None:
-        """Prepare the next checkpoint."""
-        self.step += 1
-        self.temporary, self.final = self.prepare(self.directory, self.step)
+    def prepare(self) -> None:
+        """Write the next checkpoint, all but its commit."""
+        self._step += 1
+        self._renamed = self._prepare(self._directory, self._step)
 
     def commit(self) -> int:
-        """Commit it; returns when."""
+        """Commit it; returns the time right before, in nanoseconds."""
         began = time.monotonic_ns()
-        os.rename(self.temporary, self.final)
+        os.rename(*self._renamed)
         return began
 
-    def latency(self, began: int) -> float:
-        """Seconds until it heard of the checkpoint that was committed at *began*."""
-        while True:
-            if not self._select(PATIENCE):
-                raise SystemExit(f"{self.title} has lost {self.final}: see {self.directory}.log")
-            step, now = self._read()
-            if step == self.step:
-                self.heard = now / 1e9
-                return (now - began) / 1e9
+    def measure(self, began: int) -> None:
+        """Wait until it has heard of what was committed at *began*."""
+        while self._hears(_PATIENCE):
+            step, now = self._said
+            if step == self._step:
+                self.rounds[-1].append((now - began) / 1e9)
+                return
+        self._give_up(f"has lost {self._renamed[1]}")
 
-    def _answers(self, timeout: float) -> bool:
-        return self._select(timeout) and self._read() is not None
-
-    def _select(self, timeout: float) -> bool:
-        assert self.process is not None
-        return bool(select.select([self.process.stdout], [], [], timeout)[0])
-
-    def _read(self) -> tuple[int, int]:
-        assert self.process is not None and self.process.stdout is not None
-        # Byte by byte: what a buffer holds is hidden from select().
+    def _hears(self, timeout: float) -> bool:
+        output = self._process.stdout
+        assert output is not None
+        if not select.select([output], [], [], timeout)[0]:
+            return False
         line = b""
-        while not line.endswith(b"\n"):
-            byte = os.read(self.process.stdout.fileno(), 1)
+        while not line.endswith(b"\n"):  # Byte by byte: select() knows nothing of a buffer.
+            byte = os.read(output.fileno(), 1)
             if not byte:
-                raise SystemExit(f"{self.title} has ended: see {self.directory}.log")
+                self._give_up("has ended")
             line += byte
         step, now = line.split()
-        return int(step), int(now)
+        self._said = (int(step), int(now))
+        self.heard = self._said[1] / 1e9
+        return True
 
-
-def _peers() -> list[Peer]:
-    return [
-        Peer("bare inotify, os.read", _inotify),
-        Peer("bare inotify, asyncio add_reader", lambda path: asyncio.run(_add_reader(path))),
-        Peer("ckptstream, asyncio", _on("asyncio")),
-        Peer("ckptstream, uvloop", _on("asyncio", uvloop=True), "uvloop"),
-        Peer("ckptstream, trio", _on("trio"), "trio"),
-        Peer("ckptstream, polling", _on("asyncio", watcher="poll"), polls=True),
-        Peer("watchfiles.awatch", lambda p: asyncio.run(_awatch(p)), "watchfiles", polls=True),
-        Peer("tf.train.checkpoints_iterator", _tensorflow, "tensorflow", True, _prepare_tensorflow),
-        Peer("orbax checkpoints_iterator", _orbax, "orbax.checkpoint", True),
-    ]
-
-
-def _installed(peer: Peer) -> bool:
-    try:
-        return importlib.util.find_spec(peer.needs) is not None
-    except ModuleNotFoundError:
-        return False
+    def _give_up(self, why: str) -> NoReturn:
+        with open(f"{self._directory}.log", errors="replace") as log:
+            raise SystemExit(f"{self.title} {why}:\n{log.read()[-2000:]}")
 
 
 def _round_of_events(peers: Sequence[Peer], commits: int) -> None:
@@ -249,24 +151,93 @@ def _round_of_events(peers: Sequence[Peer], commits: int) -> None:
         peer.rounds.append([])
     for _ in range(commits):
         for peer in random.sample(peers, len(peers)):
-            peer.next()
+            peer.prepare()
             time.sleep(random.uniform(0.01, 0.03))
-            peer.rounds[-1].append(peer.latency(peer.commit()))
+            peer.measure(peer.commit())
 
 
-def _round_of_polls(peers: Sequence[Peer], commits: int) -> None:
-    start = random.random()
+def _round_of_asking(peers: Sequence[Peer], commits: int) -> None:
     for peer in peers:
         peer.rounds.append([])
+    offset = random.random()
     for count in range(commits):
         for peer in peers:
-            peer.next()
-        # All poll once a second (watchfiles every 50 ms) since they last heard of something.
-        earliest, phase = time.monotonic() + 0.5, (start + count / commits) % 1
-        moments = [(p.heard + phase + (earliest - p.heard) // 1 + 1, p) for p in peers]
-        began = list[int]()
-        for moment, peer in sorted(moments, key=lambda item: item[0]):
+            peer.prepare()
+        # All ask once a second, counted from what they last heard (watchfiles every 50 ms).
+        earliest, phase = time.monotonic() + 0.5, (count + offset) / commits
+        moments = list[tuple[float, Peer]]()
+        for peer in peers:
+            since = peer.heard + phase
+            moments.append((since + math.ceil(earliest - since), peer))
+        committed = list[tuple[Peer, int]]()
+        for moment, peer in sorted(moments, key=itemgetter(0)):
             time.sleep(max(0.0, moment - time.monotonic()))
-            began.append(peer.commit())
-        for (_, peer), then in zip(sorted(moments, key=lambda item: item[0]), began, strict=True):
-            peer.rounds[-1].append(peer.latency(then))
+            committed.append((peer, peer.commit()))
+        for peer, began in committed:
+            peer.measure(began)
+
+
+def _show(peers: dict[str, Peer]) -> None:
+    of = {title: medians(peer.rounds) for title, peer in peers.items()}
+    rows = list[list[str]]()
+    for title in WAITINGS:
+        if title not in of:
+            rows.append([title, "not installed", "", ""])
+            continue
+        times = spread(of[title]).show(MILLISECOND)
+        commits = str(sum(map(len, peers[title].rounds)))
+        rows.append([title, commits, times, ratio(of[title], of[FLOOR]).show(digits=2)])
+    what = "From commit to the body of the loop: median over the rounds' medians (min-max)"
+    show_table(what, ["waits with", "commits", "ms", "times the floor"], rows)
+    for ours in OURS:
+        if ours not in of:
+            continue
+        floor = ratio(of[ours], of[FLOOR])
+        goal = f"{ours}: at most 2.5 times bare inotify"
+        show_goal(goal, floor.show(digits=2), floor.median <= 2.5)
+        for peer, least in ((WATCHFILES, 75), (TENSORFLOW, 500)):
+            goal = f"{ours}: at least {least} times faster than {peer}"
+            if peer not in of:
+                show_goal(goal, "not installed", None)
+                continue
+            faster = ratio(of[peer], of[ours])
+            show_goal(goal, faster.show(digits=0), faster.median >= least)
+
+
+def _measure(rounds: int, commits: int, asked: int) -> None:
+    titles = [title for title, waiting in WAITINGS.items() if waiting.installed]
+    with tempfile.TemporaryDirectory(prefix="ckptstream-latency-") as root:
+        peers = {title: Peer(title, root, number) for number, title in enumerate(titles)}
+        try:
+            for peer in peers.values():
+                peer.warm_up()
+            asking = [peer for title, peer in peers.items() if WAITINGS[title].asks]
+            told = [peer for title, peer in peers.items() if not WAITINGS[title].asks]
+            for count in range(rounds):
+                print(f"round {count + 1} of {rounds}", file=sys.stderr)
+                _round_of_events(told, commits)
+                _round_of_asking(asking, asked)
+        finally:
+            for peer in peers.values():
+                peer.close()
+    show_machine(*(waiting.needs.replace(".", "-") for waiting in WAITINGS.values()))
+    _show(peers)
+
+
+def main() -> None:
+    """Measure, or be one of the processes that wait."""
+    parser = argparse.ArgumentParser(description="time from a checkpoint's commit to the loop")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--commits", type=int, default=40, help="of peers told, in each round")
+    parser.add_argument("--asked", type=int, default=8, help="of peers that ask, in each round")
+    parser.add_argument("--wait", nargs=2, metavar=("PEER", "DIRECTORY"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.wait is not None:
+        title, directory = arguments.wait
+        WAITINGS[title].wait(directory)
+    else:
+        _measure(arguments.rounds, arguments.commits, arguments.asked)
+
+
+if __name__ == "__main__":
+    main()

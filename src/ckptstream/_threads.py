@@ -50,7 +50,9 @@ class Job(Generic[T]):
         self._notify: Callable[[], None] | None = None
         self.lane = lane
         self.done = False
+        self.started = False
         self.alive_at = time.monotonic()
+        self.kept_waiting: Callable[[], bool] = lambda: False
 
     def alive(self) -> None:
         """Called by the function in its thread: it goes on."""
@@ -60,6 +62,18 @@ class Job(Generic[T]):
     def silent(self) -> float:
         """Seconds since the last sign of life, counted from the submission if there was none."""
         return time.monotonic() - self.alive_at
+
+    @property
+    def hangs(self) -> float | None:
+        """
+        Seconds since the last sign of life, if there should have been one.
+
+        A job that waits for its turn does not hang; one that waits for threads that hang does.
+        """
+        silent = self.silent
+        if self.done or silent < HUNG_AFTER or not (self.started or self.kept_waiting()):
+            return None
+        return silent
 
     def notify(self, callback: Callable[[], None]) -> None:
         """Call *callback* in the event loop that runs now once the job is done; replaces others."""
@@ -71,6 +85,7 @@ class Job(Generic[T]):
     def run(self) -> None:
         """Make the call, in a thread, and tell the event loop."""
         self.alive()
+        self.started = True
         try:
             self._result = self._function(self.alive)
         except BaseException as error:  # It is raised in the event loop, by take().
@@ -107,6 +122,12 @@ class _Workers:
         self.hung: set[Job[object]] = set()
         self.held: list[Job[object]] = []
         self.closed = False
+
+    def keeps_waiting(self) -> bool:
+        """Whether what has not begun waits for threads that hang."""
+        return len(self.hung) >= HUNG_THREADS and (
+            bool(self.held) or self.threads <= len(self.hung)
+        )
 
     def hire(self) -> None:
         """Start a thread if one is needed and allowed. The lock is held."""
@@ -186,6 +207,7 @@ class Pool:
         """Have a thread run *job*, and then this event loop call *done*."""
         job.notify(done)
         workers = self._workers
+        job.kept_waiting = workers.keeps_waiting
         with workers.lock:
             workers.pending += 1
             workers.jobs.put(job)  # type: ignore[arg-type]  # threads do not look at the result

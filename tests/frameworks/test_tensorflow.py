@@ -80,7 +80,7 @@ async def test_moved_directory_is_understood(tensorflow: ModuleType, tmp_path: P
     """
     Absolute paths in a state file that moved with its directory still mean the files beside it.
     """
-    write("tf1_saver.py", tmp_path / "old", 3, 0)
+    write("tf1_saver.py", tmp_path / "old", 3, 5)
     moved = (tmp_path / "old").rename(tmp_path / "new")
 
     checkpoints = [checkpoint async for checkpoint in ckptstream.follow(moved, timeout=0)]

@@ -41,6 +41,7 @@ class Ledger:
         newest: The last few finished ones.
         looked: Whether a look has succeeded.
         reached: Whether `until_step` was.
+        fresh: What the last look found.
         eligible: When the next one may be delivered, by `min_interval_secs`.
     """
 
@@ -55,6 +56,7 @@ class Ledger:
         self.missed: deque[Missed] = deque(maxlen=_REMEMBERED_MISSED)
         self.missed_count = 0
         self.skipped = 0
+        self.fresh: tuple[str, ...] = ()
         self.looked = False
         self.reached = False
         self.sealed = False  # the last look was merged: what comes later is not this stream's
@@ -77,7 +79,7 @@ class Ledger:
             began: When it was asked for, on the event loop's clock.
             clock: The time now, on the look's clock.
         """
-        first = not self.looked
+        first, self.fresh = not self.looked, ()
         if look.trouble is not None:
             if look.trouble is Trouble.MISSING:
                 # Nothing was there at the start, so nothing of it is passed over.
@@ -91,6 +93,7 @@ class Ledger:
                 self._miss(name, step, finished=False)
         finds = self._enter(look)
         _sort(finds, look.full, first)
+        self.fresh = tuple(name for name, _ in finds[-WATCHED_FINISHED:])
         for queued in self.queue:
             if queued.name in judged:
                 queued.verified = began

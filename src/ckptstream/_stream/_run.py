@@ -9,11 +9,14 @@ import time
 from functools import partial
 from typing import NamedTuple
 
+import anyio
+
 from .._model import Checkpoint
 from .._scan import Entry, Ground, Look, Request, Trouble, look
 from .._stores import mount
 from .._threads import HUNG_AFTER, Job
 from .._watchers import Alarm, Subscription, Watcher
+from ..layouts import pointer_layouts
 from ._ledger import Ledger
 from .arguments import Options
 
@@ -48,6 +51,7 @@ class Run:
         self.sight = Sight()
         self._options = options
         self._alarm = alarm
+        self._pointers = {layout.pointer for layout in pointer_layouts(options.layout)}
         self._watcher: Watcher | None = None
         self._subscription: Subscription | None = None
         self._job: Job[Look] | None = None
@@ -69,8 +73,19 @@ class Run:
 
     def entry_changed(self, name: str, arrived: bool) -> None:
         """Something happened to an entry; the latest one goes last."""
-        self._hints[name] = self._hints.pop(name, False) or arrived
-        self._alarm.ring()
+        if self._concerns(name):
+            self._hints[name] = self._hints.pop(name, False) or arrived
+            self._alarm.ring()
+        elif not self.ledger.entries:
+            # What lies there explains the silence; it need not be explained at once.
+            self._poll_at = min(self._poll_at, anyio.current_time() + _GAP_INTERVAL)
+            self._alarm.ring()
+
+    def _concerns(self, name: str) -> bool:
+        """Whether a name is part of a checkpoint; most events tell of something else."""
+        if name in self.ledger.entries or name in self._pointers:
+            return True
+        return self._options.layout.match(name) is not None
 
     def all_changed(self) -> None:
         """Anything may have happened."""
@@ -95,9 +110,7 @@ class Run:
     @property
     def hangs(self) -> float | None:
         """Seconds since the storage last answered, if the look in flight hangs."""
-        if self._job is None or self._job.done or self._job.silent < HUNG_AFTER:
-            return None
-        return self._job.silent
+        return None if self._job is None else self._job.hangs
 
     def listed_since(self, moment: float) -> bool:
         """Whether a listing asked for at or after *moment* has been merged."""
@@ -209,6 +222,10 @@ class Run:
             # Jittered, so that a thousand runs that began together do not look together.
             self._safety_at = now + SAFETY_INTERVAL * random.uniform(0.9, 1.1)
         if self._subscription is not None:
+            if result.watcher == "inotify":
+                # What has just been finished is watched from the next look on, not at the cost of
+                # its own delivery.
+                self._hints.update(dict.fromkeys(self.ledger.fresh, False))
             self._everything |= self._subscription.disturbed
             self._subscription.disturbed = False
         self._poll_at = math.inf

@@ -1,0 +1,98 @@
+"""A watcher without threads, events or real time, for tests."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio
+
+from .._threads import Job
+from ._hints import Alarm, Listener, Meaning
+
+T = TypeVar("T")
+
+
+class ManualWatcher:
+    """
+    Lets a test say when something changed: `follow(run, watcher=ManualWatcher())`.
+
+    Looks are made in the event loop itself, so that a test is deterministic and a virtual clock,
+    such as trio's `MockClock`, stays true.
+
+    Args:
+        events: False to poll at `poll_interval`, as on a filesystem without events.
+    """
+
+    def __init__(self, *, events: bool = True) -> None:
+        self._events = events
+        self._listeners = weakref.WeakSet[Listener]()
+        self._idle: dict[Alarm, None] = {}
+        self._waiting = anyio.Event()
+        self.looks = 0
+        """How many looks were made."""
+
+    def touch(self) -> None:
+        """Something changed in every run that is followed with this watcher: look again."""
+        for listener in list(self._listeners):
+            listener.all_changed()
+
+    def event(self, name: str, *, arrived: bool = False) -> None:
+        """An event told of *name* in every run; *arrived*: it was created or moved in."""
+        for listener in list(self._listeners):
+            listener.entry_changed(name, arrived)
+
+    async def waiting(self) -> None:
+        """Wait until a stream waits, with nothing left to do but to be told."""
+        while not any(not alarm.rung for alarm in self._idle):
+            await self._waiting.wait()
+            self._waiting = anyio.Event()
+
+    # What a stream asks of its watcher.
+
+    def subscribe(self, listener: Listener) -> ManualSubscription | None:
+        """Tell *listener* from now on; None if it is to poll."""
+        self._listeners.add(listener)
+        return ManualSubscription() if self._events else None
+
+    def submit(self, job: Job[T], done: Callable[[], None]) -> None:
+        """Make the look at once."""
+        self.looks += 1
+        job.run()
+        done()
+
+    def review(self) -> None:
+        """There are no threads to replace."""
+
+    def read(self) -> None:
+        """There is nothing to read."""
+
+    def clock(self) -> float:
+        """The event loop's time, which may be virtual."""
+        return anyio.current_time()
+
+    async def wait(self, alarm: Alarm) -> None:
+        """Wait until *alarm* has rung."""
+        event = anyio.Event()
+        alarm.wake = event.set
+        self._idle[alarm] = None
+        self._waiting.set()
+        try:
+            await event.wait()
+        finally:
+            alarm.wake = None
+            del self._idle[alarm]
+
+
+class ManualSubscription:
+    """What one run watches: nothing."""
+
+    disturbed = False
+
+    def arm(self, path: str, meaning: Meaning) -> bool:
+        """Pretend to watch *path*."""
+        return False
+
+    def keep(self, wanted: Callable[[str, Meaning], bool]) -> None:
+        """There is nothing to drop."""

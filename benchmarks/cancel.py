@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import importlib
 import importlib.util
+import logging
 import os
 import random
 import sys
@@ -36,16 +37,46 @@ _SLOW = 0.02  # seconds
 _LIMIT = 5 * MILLISECOND
 
 Wait = Callable[[], Coroutine[object, object, None]]
-Cancel = Callable[[Wait, float], Awaitable[float]]
 
 
 class Cancelled(NamedTuple):
-    """One cancellation, and whether a thread was in the listing when the wait ended."""
+    """
+    One cancellation.
+
+    Attributes:
+        queued: How many of the seconds the event loop's thread stood in line for a processor that
+            others had: what a busy machine adds.
+        inside: Whether a thread was in the listing when the wait ended.
+    """
 
     seconds: float
-    inside: bool
+    queued: float
+    inside: bool = False
 
 
+class Clock:
+    """Wall time, and how much of it this thread stood in line for a processor."""
+
+    def __init__(self) -> None:
+        self._queued = _queued()
+        self._began = time.perf_counter()
+
+    def stop(self) -> Cancelled:
+        """What it says now."""
+        ended = time.perf_counter()
+        return Cancelled(ended - self._began, _queued() - self._queued)
+
+
+def _queued() -> float:
+    """From proc_pid_schedstat(5): time on a processor, time in line for one, time slices."""
+    try:
+        with open("/proc/thread-self/schedstat", "rb", buffering=0) as file:
+            return int(file.read().split()[1]) / 1e9
+    except OSError:
+        return 0.0
+
+
+Cancel = Callable[[Wait, float], Awaitable[Cancelled]]
 Results = dict[tuple[str, str], list[list[Cancelled]]]
 
 
@@ -66,6 +97,7 @@ class Listing:
         self._list = os.listdir
 
     def __call__(self, path: str = ".") -> list[str]:
+        """What `os.listdir` returns, in its time."""
         if os.fspath(path).rstrip("/") == self.directory and self.delay != 0.0:
             self.inside = True
             self._released.wait(self.delay)
@@ -80,16 +112,16 @@ class Listing:
 # Cancels a wait after some seconds; returns how long the wait took to end then.
 
 
-async def _native(wait: Wait, after: float) -> float:
+async def _native(wait: Wait, after: float) -> Cancelled:
     task = asyncio.ensure_future(wait())
     await asyncio.sleep(after)
-    began = time.perf_counter()
+    clock = Clock()
     task.cancel()
     await asyncio.wait({task})
-    return time.perf_counter() - began
+    return clock.stop()
 
 
-async def _scope(wait: Wait, after: float) -> float:
+async def _scope(wait: Wait, after: float) -> Cancelled:
     scope, finished = anyio.CancelScope(), anyio.Event()
 
     async def waiter() -> None:
@@ -100,10 +132,11 @@ async def _scope(wait: Wait, after: float) -> float:
     async with anyio.create_task_group() as group:
         group.start_soon(waiter)
         await anyio.sleep(after)
-        began = time.perf_counter()
+        clock = Clock()
         scope.cancel()
         await finished.wait()
-        return time.perf_counter() - began
+        result = clock.stop()
+    return result  # noqa: RET504  # mypy: a task group may swallow
 
 
 CANCELS: dict[str, tuple[Cancel, str]] = {
@@ -121,7 +154,7 @@ async def _cancel_bare(cancel: Cancel, times: int) -> list[Cancelled]:
     async def wait() -> None:
         await anyio.Event().wait()
 
-    return [Cancelled(await cancel(wait, _moment()), False) for _ in range(times)]
+    return [await cancel(wait, _moment()) for _ in range(times)]
 
 
 async def _cancel_stream(cancel: Cancel, times: int, directory: str, what: str) -> list[Cancelled]:
@@ -140,13 +173,17 @@ async def _cancel_stream(cancel: Cancel, times: int, directory: str, what: str) 
             with anyio.move_on_after(0.1):
                 await wait()  # The first look, and what it leads to.
         listing.delay = {EVENT: 0.0, LOOK: _SLOW, HUNG: None}[what]
-        for _ in range(times):
+        for count in range(times):
+            if what == HUNG and count == times // 2:
+                with anyio.move_on_after(1.1):
+                    await wait()  # From now on it counts as hung.
             while what == LOOK and listing.inside:
                 await anyio.sleep(0.001)
             if what == LOOK:
+                os.utime(directory)  # An unchanged time would spare the listing.
                 stream.wake()
-            seconds = await cancel(wait, _moment())
-            results.append(Cancelled(seconds, was_inside))
+            result = await cancel(wait, _moment())
+            results.append(result._replace(inside=was_inside))
         listing.release()
         await stream.aclose()
     return results
@@ -159,7 +196,7 @@ async def _cancel_watchfiles(cancel: Cancel, times: int) -> list[Cancelled]:
         async def wait() -> None:
             await anext(awatch(directory))
 
-        return [Cancelled(await cancel(wait, 0.3), False) for _ in range(times)]
+        return [await cancel(wait, 0.3) for _ in range(times)]
 
 
 def _moment() -> float:
@@ -192,21 +229,24 @@ def _measure_watchfiles(results: Results, times: int) -> None:
 def _show(results: Results) -> None:
     rows = list[list[str]]()
     for (what, how), rounds in results.items():
-        times = [cancelled.seconds for one in rounds for cancelled in one]
-        halves = medians([[cancelled.seconds for cancelled in one] for one in rounds])
-        inside = sum(cancelled.inside for one in rounds for cancelled in one)
-        unit = [spread(halves).show(MILLISECOND), f"{max(times) / MILLISECOND:.3f}"]
-        rows.append([what, how, str(len(times)), str(inside), *unit])
+        every = [cancelled for one in rounds for cancelled in one]
+        middle = spread(medians([[cancelled.seconds for cancelled in one] for one in rounds]))
+        inside = str(sum(cancelled.inside for cancelled in every))
+        worst = (max(one.seconds for one in every), max(one.seconds - one.queued for one in every))
+        shown = [f"{seconds / MILLISECOND:.3f}" for seconds in worst]
+        rows.append([what, how, str(len(every)), inside, middle.show(MILLISECOND), *shown])
     if all(what != WATCHFILES for what, _ in results):
-        rows.append([WATCHFILES, "not installed", "", "", "", ""])
-    what = "From cancelling to the end of the wait: median over the rounds' medians (min-max)"
-    headers = ["waits for", "cancelled by", "times", "in a listing", "ms", "worst ms"]
-    show_table(what, headers, rows)
+        rows.append([WATCHFILES, "not installed", *[""] * 5])
+    title = "From cancelling to the end of the wait: median over the rounds' medians (min-max)"
+    headers = ["waits for", "cancelled by", "times", "in a listing", "ms", "worst ms", "without*"]
+    show_table(title, headers, rows)
+    print("* worst without the time in line for a processor that other processes had\n")
     for (what, how), rounds in results.items():
         if what in OURS:
-            worst = max(cancelled.seconds for one in rounds for cancelled in one)
-            shown = f"{worst / MILLISECOND:.3f} ms"
-            show_goal(f"{what}, {how}: worst under 5 ms", shown, worst < _LIMIT)
+            worst_seconds = max(cancelled.seconds for one in rounds for cancelled in one)
+            shown_worst = f"{worst_seconds / MILLISECOND:.3f} ms"
+            goal = f"{what}, {how}: worst under 5 ms"
+            show_goal(goal, shown_worst, worst_seconds < _LIMIT)
 
 
 def main() -> None:
@@ -216,6 +256,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=100, help="cancellations in each round")
     parser.add_argument("--watchfiles", type=int, default=2, help="cancellations of awatch")
     arguments = parser.parse_args()
+    logging.getLogger("ckptstream").setLevel(logging.ERROR)  # It warns of the hanging listing.
     results = _measure(arguments.rounds, arguments.times)
     _measure_watchfiles(results, arguments.watchfiles)
     show_machine("anyio", "trio", "watchfiles")

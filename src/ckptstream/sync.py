@@ -187,7 +187,7 @@ def follow(
     poll_interval: float | None = None,
     watcher: WatcherChoice = "auto",
 ) -> CheckpointStream:
-    """`ckptstream.follow` for `for`; a plain *timeout_fn* may block: it runs in the caller's thread."""
+    """`ckptstream.follow` for `for`; a plain *timeout_fn* runs in the caller's thread."""
     stream = _stream.follow(
         checkpoint_dir,
         layout=layout,

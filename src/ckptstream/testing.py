@@ -1,10 +1,12 @@
 """
-For the tests of programs that follow checkpoints: a simulated trainer, and its single steps.
+For the tests of programs that follow checkpoints: a watcher without sleeping, a simulated trainer.
 
-`save` leaves a finished checkpoint on disk; `operations` and `apply` save one piece by piece;
-`SimulatedTrainer` saves many from an asyncio task.
+`ManualWatcher` lets a test say when something changed. `save` leaves a finished checkpoint on disk;
+`operations` and `apply` save one piece by piece; `SimulatedTrainer` saves many from an asyncio
+task.
 """
 
 from ._trainer import Operation, SimulatedTrainer, apply, operations, save
+from ._watchers._manual import ManualWatcher
 
-__all__ = ["Operation", "SimulatedTrainer", "apply", "operations", "save"]
+__all__ = ["ManualWatcher", "Operation", "SimulatedTrainer", "apply", "operations", "save"]

@@ -113,6 +113,10 @@ def test_removal(run: Run, order: str) -> None:
         (state(4), "trainer_state.json is of step 4"),
         (state(True), "trainer_state.json is not whole"),
         (state(), None),
+        (
+            json.dumps({"log_history": ["x" * 5000], "a": {"global_step": 4}, "global_step": 5}),
+            None,
+        ),
         (state(log_history=["x" * 2_000_000]), None),
         (state(4, log_history=["x" * 2_000_000]), "trainer_state.json is of step 4"),
         (state(log_history=["x" * 2_000_000])[:-3], "trainer_state.json is not whole"),

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ckptstream.layouts import Orbax
+from ckptstream.layouts._names import is_temporary
 
 STAMP = 1795373157473369736
 
@@ -77,6 +78,44 @@ def test_match(name: str, expected: object) -> None:
     A number, with or without a prefix, is a step; a temporary name is none.
     """
     assert expected == Orbax().match(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "5.orbax-checkpoint-tmp",
+        "5.orbax-checkpoint-tmp-17",
+        "5.partial_save",
+        "5.pending_17_abc",
+        "5._recovery_17",
+        "_SNAPSHOTS",
+        "ckpt-5_temp",
+        "ckpt-5.index.tempstate17",
+        "checkpoint_tmp",
+        "checkpoint_tmp_gda",
+        "tmp-checkpoint-5",
+        ".tmpAbC123",
+        "tmp_step-5",
+        "step5-tmp",
+        "step=5-unfinished",
+        "checkpoint_5.tmp-17",
+        "checkpoint5.pt.tmp",
+        ".nfs0001",
+    ],
+)
+def test_temporary(name: str) -> None:
+    """
+    Every framework's names for what is not finished are known.
+    """
+    assert is_temporary(name)
+
+
+@pytest.mark.parametrize("name", ["5", "temp_5", "my_tmp_5", "tmpfs", "a_SNAPSHOTS", "ckpt-5"])
+def test_not_temporary(name: str) -> None:
+    """
+    Names that only resemble those are kept.
+    """
+    assert not is_temporary(name)
 
 
 def test_atomic_rename_in_its_own_order(run: Run) -> None:

@@ -29,6 +29,8 @@ def archive() -> bytes:
         ("ckpt_{step}.pt", "ckpt_5.pt.tmp", None),
         ("ckpt_{step}.pt", "ckpt_5xpt", None),
         ("ckpt_{step}.pt", "ckpt_.pt", None),
+        ("a.b_{step}", "a.b_5", 5),
+        ("a.b_{step}", "axb_5", None),
         ("ckpt_{step}.pt", "ckpt_-5.pt", None),
         ("ckpt_{step}.pt", "ckpt_\u0665.pt", None),
         ("ckpt_{step}.pt", "ckpt_5.pt\n", None),

@@ -272,6 +272,7 @@ def test_recognises(run: Run) -> None:
         (b'model_checkpoint_path: "\\303\\251\\"\\\\x-1"\n', ('é"\\x-1',)),
         (b'model_checkpoint_path: "\\xc3\\xA9-1\\t"\n', ("é-1\t",)),
         ('model_checkpoint_path: "é-1"\n'.encode(), ("é-1",)),
+        (b'model_checkpoint_path: "\\777-1"\n', ("\udcff-1",)),
         (b'model_checkpoint_path: "\\377-1"\n', ("\udcff-1",)),
         (b'model_checkpoint_path: "ckpt-3', ()),
         (b'model_checkpoint_path: "ckpt-3\\"\n', ()),

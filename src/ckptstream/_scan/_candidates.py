@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ..layouts import pointer_layouts
+from ..layouts._names import is_temporary
 from ._memory import Foreign, Ground, Request
 
 _TRUST_AFTER = 2.0  # seconds: the coarsest directory times there are (FAT)
@@ -43,7 +44,7 @@ def listed(
     # Not the store's list(): a directory that has just vanished must not look empty.
     names = os.listdir(request.directory)
     found = _compare(request, _group(request, names, alive))
-    if names and not found.groups and not request.entries:
+    if not found.groups and not request.entries:
         found.foreign = _foreign(request, names, alive)
     if not same:
         return found, ground._replace(modified=modified, since=request.clock(), trusted=False)
@@ -114,9 +115,12 @@ def _arrived(request: Request) -> dict[str, int | None]:
     return dict(match for name in names if (match := request.layout.match(name)) is not None)
 
 
-def _foreign(request: Request, names: list[str], alive: Callable[[], None]) -> Foreign:
+def _foreign(request: Request, names: list[str], alive: Callable[[], None]) -> Foreign | None:
+    strangers = sorted(name for name in names if not is_temporary(name))
+    if not strangers:
+        return None  # The first checkpoint is on its way.
     below = list[str]()
-    for name in sorted(names)[:_LOOK_BELOW]:
+    for name in strangers[:_LOOK_BELOW]:
         alive()
         try:
             inside = os.listdir(os.path.join(request.directory, name))
@@ -124,4 +128,4 @@ def _foreign(request: Request, names: list[str], alive: Callable[[], None]) -> F
             continue  # A file, most likely. It only serves an explanation.
         if any(request.layout.match(child) is not None for child in inside):
             below.append(name)
-    return Foreign(len(names), tuple(sorted(names)[:_EXAMPLES]), tuple(below))
+    return Foreign(len(strangers), tuple(strangers[:_EXAMPLES]), tuple(below))

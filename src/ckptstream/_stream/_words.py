@@ -30,7 +30,9 @@ def waiting_for(run: Run) -> str:
         return f"waiting for {name}: {missing}"
     if look.foreign is not None and not ledger.entries:
         names = ", ".join(repr(name) for name in look.foreign.examples)
-        return f"none of its {look.foreign.count} entries is recognised as a checkpoint ({names})"
+        count = look.foreign.count
+        entries = "its only entry is not" if count == 1 else f"none of its {count} entries is"
+        return f"{entries} recognised as a checkpoint ({names})"
     if not ledger.entries:
         return "waiting for the first checkpoint"
     return "waiting for the next checkpoint"

@@ -122,8 +122,8 @@ def _safetensors(path: str, stat: FileStat, evidence: Evidence) -> str | None:
 
 def _end_of_tensors(header: dict[str, object]) -> int:
     end = 0
-    for name, tensor in header.items():
-        if name != "__metadata__" and isinstance(tensor, dict):
+    for tensor in header.values():
+        if isinstance(tensor, dict):
             offsets = cast("dict[str, object]", tensor).get("data_offsets")
             if isinstance(offsets, list):
                 end = max([end, *(o for o in cast("list[object]", offsets) if isinstance(o, int))])

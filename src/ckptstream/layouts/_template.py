@@ -57,7 +57,8 @@ class Template:
         if entry is None:
             return "not there"
         if self._marker:
-            return None if self._marked(name, evidence) else f"no {self._marker}"
+            marked = evidence.stat(f"{name}/{self._marker}") is not None
+            return None if marked else f"no {self._marker}"
         if entry.is_directory:
             lacking = _unfinished_directory(name, evidence)
         else:
@@ -74,11 +75,6 @@ class Template:
             return evidence.fingerprint(own)
         largest = largest_file(own, evidence)
         return None if largest is None else f"{evidence.fingerprint(largest)}-{_mark(largest)}"
-
-    def _marked(self, name: str, evidence: Evidence) -> bool:
-        entry = evidence.stat(name)
-        inside = entry is not None and entry.is_directory
-        return inside and evidence.stat(f"{name}/{self._marker}") is not None
 
 
 def _unfinished_directory(name: str, evidence: Evidence) -> str | None:

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from steering import VirtualLoop
+from trio.testing import MockClock
+
+from ckptstream.testing import ManualWatcher
+
+Backend = tuple[str, dict[str, Any]]
+
+LEFT_BEHIND = 5.0  # seconds after which what has not gone is said to stay
+
+BACKENDS: dict[str, Callable[[], Backend]] = {
+    "asyncio": lambda: ("asyncio", {}),
+    "uvloop": lambda: ("asyncio", {"use_uvloop": True}),
+    "trio": lambda: ("trio", {}),
+    "virtual-asyncio": lambda: ("asyncio", {"loop_factory": VirtualLoop}),
+    "virtual-trio": lambda: ("trio", {"clock": MockClock(autojump_threshold=0)}),
+}
+
+
+@pytest.fixture(params=["asyncio", "uvloop", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> Backend:
+    """
+    Every event loop; `steering.virtual` asks for those in which no time passes.
+    """
+    if request.param == "uvloop":
+        pytest.importorskip("uvloop")
+    return BACKENDS[request.param]()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """
+    An empty directory that checkpoints will lie in.
+    """
+    path = tmp_path / "run"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def watcher() -> ManualWatcher:
+    """
+    Looks are made when the test says that something has changed.
+    """
+    return ManualWatcher()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """
+    Fails a test that leaves tasks, threads at work or inotify descriptors.
+    """
+    if "anyio_backend" in request.fixturenames:
+        request.getfixturevalue("no_task_is_left_behind")
+    before = left_behind()
+    yield
+    deadline = time.monotonic() + LEFT_BEHIND
+    while (left := left_behind() - before) and time.monotonic() < deadline:
+        gc.collect()
+        for thread in threading.enumerate():
+            if thread.name in left:
+                thread.join(0.05)
+    assert set() == left
+
+
+def left_behind() -> set[str]:
+    """
+    The names of our threads, and the inotify descriptors.
+    """
+    names = {thread.name for thread in threading.enumerate()}
+    return {name for name in names if name.startswith("ckptstream")} | set(inotify_descriptors())
+
+
+def inotify_descriptors() -> Iterator[str]:
+    """
+    The descriptors of this process that watch, where the system has `/proc`.
+    """
+    root = "/proc/self/fd"
+    for descriptor in os.listdir(root) if os.path.isdir(root) else ():
+        try:
+            target = os.readlink(f"{root}/{descriptor}")
+        except FileNotFoundError:
+            continue  # The listing's own.
+        if target == "anon_inode:inotify":
+            yield f"inotify descriptor {descriptor}"
+
+
+@pytest.fixture
+async def no_task_is_left_behind(
+    anyio_backend: Backend, anyio_backend_name: str
+) -> AsyncGenerator[None]:
+    """
+    Fails a test that leaves tasks in asyncio's loop.
+    """
+    if anyio_backend_name != "asyncio":
+        yield
+        return
+    before = asyncio.all_tasks()
+    yield
+    assert set() == asyncio.all_tasks() - before

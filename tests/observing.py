@@ -1,0 +1,154 @@
+"""
+What the kernel and the interpreter say of this process, and how tests wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+SECONDS = 20.0  # a deadline for what takes milliseconds; only a failure ever waits so long
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
+
+ASYNCIO = ("asyncio", {"use_uvloop": False})
+UVLOOP = ("asyncio", {"use_uvloop": True})
+TRIO = ("trio", {})
+EVERY_LOOP = pytest.mark.parametrize(
+    "anyio_backend", [ASYNCIO, UVLOOP, TRIO], ids=["asyncio", "uvloop", "trio"]
+)
+NATIVE_LOOPS = pytest.mark.parametrize(
+    "anyio_backend", [ASYNCIO, UVLOOP], ids=["asyncio", "uvloop"]
+)
+
+
+def inotify_descriptors() -> set[int]:
+    """
+    The inotify instances that this process has open.
+    """
+    found = set[int]()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            continue
+        if target in {"anon_inode:inotify", "anon_inode:[inotify]"}:
+            found.add(int(name))
+    return found
+
+
+def watched(descriptor: int) -> list[int]:
+    """
+    The inodes that an inotify instance watches, in order, by proc_pid_fdinfo(5).
+    """
+    lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
+    words = (line.split() for line in lines if line.startswith("inotify"))
+    return sorted(int(word[4:], 16) for line in words for word in line if word.startswith("ino:"))
+
+
+def inodes(*directories: Path) -> list[int]:
+    """
+    The same for directories, to compare with.
+    """
+    return sorted(directory.stat().st_ino for directory in directories)
+
+
+def look_threads() -> list[threading.Thread]:
+    """
+    The package's own threads that live now.
+    """
+    return [thread for thread in threading.enumerate() if thread.name == "ckptstream-look"]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """
+    Wait for what nobody announces.
+    """
+    with anyio.fail_after(SECONDS):
+        while not condition():
+            await anyio.sleep(0.002)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """
+    The same where no event loop runs.
+    """
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def mark_done(run: Path, step: int) -> str:
+    """
+    Finish a checkpoint of the layout `step_{step}/DONE` in one instant; its path.
+    """
+    hidden = run / f".being-written-{step}"
+    hidden.mkdir(parents=True)
+    (hidden / "DONE").touch()
+    final = run / f"step_{step}"
+    hidden.rename(final)
+    return str(final)
+
+
+class Told:
+    """
+    A listener that remembers what it was told.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[str, bool]] = []
+        self.everything = 0
+
+    def entry_changed(self, name: str, arrived: bool) -> None:
+        self.entries.append((name, arrived))
+
+    def all_changed(self) -> None:
+        self.everything += 1
+
+
+class Blocked:
+    """
+    Storage that does not answer: `os.listdir` of these directories hangs until `release`.
+
+    Only the package's own listing of a run is replaced; `asked` says for how many it has begun.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.directories = set[str]()
+        self.asked: list[str] = []
+        self._released = threading.Event()
+
+        def listdir(path: str) -> list[str]:
+            if path in self.directories:
+                self.asked.append(path)
+                self._released.wait()
+            return os.listdir(path)
+
+        monkeypatch.setattr("ckptstream._scan._candidates.os", _Os(listdir))
+
+    def hang(self, *directories: Path) -> None:
+        self.directories.update(map(str, directories))
+
+    def release(self) -> None:
+        self.directories.clear()
+        self._released.set()
+
+
+class _Os:
+    """
+    The module `os` with another `listdir`, for one module alone.
+    """
+
+    def __init__(self, listdir: Callable[[str], list[str]]) -> None:
+        self.listdir = listdir
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(os, name)

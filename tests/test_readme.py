@@ -1,0 +1,247 @@
+"""Every example of the README and of the docstrings is executed, and what it shows is true."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+import textwrap
+import types
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+import ckptstream
+import ckptstream.sync
+from ckptstream.testing import apply, operations, save
+
+README = Path(__file__).parent.parent / "README.md"
+_BLOCK = re.compile(
+    r"<!-- test: (?P<name>[\w-]+) -->\n```python\n(?P<code>.*?)```\n"
+    r"(?:\n```text\n(?P<output>.*?)```\n)?",
+    re.DOTALL,
+)
+
+
+def blocks(name: str) -> list[tuple[str, str]]:
+    """The code and the shown output of the README's examples of that name."""
+    found = [match for match in _BLOCK.finditer(README.read_text()) if match["name"] == name]
+    assert found, f"the README has no example {name!r}"
+    return [(match["code"], match["output"] or "") for match in found]
+
+
+async def execute(code: str, **names: Any) -> dict[str, Any]:
+    """Run code in which `await` may stand at the top, as in a notebook."""
+    namespace: dict[str, Any] = {"ckptstream": ckptstream, "anyio": anyio, **names}
+    compiled = compile(code, "README.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    result = types.FunctionType(compiled, namespace)()
+    if inspect.isawaitable(result):
+        await result
+    return namespace
+
+
+def run_script(code: str, directory: Path, then: Callable[[], None]) -> str:
+    """What a script prints that was started before *then*."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=directory, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        then()
+        return process.communicate(timeout=60)[0]
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with the run of the examples."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "7b").mkdir(parents=True)
+    return tmp_path
+
+
+def test_every_python_example_has_a_name_that_a_test_executes() -> None:
+    """No example in the README goes untested."""
+    text, tests = README.read_text(), Path(__file__).read_text()
+
+    assert text.count("```python\n") == len(_BLOCK.findall(text))
+    assert [] == [m["name"] for m in _BLOCK.finditer(text) if f'blocks("{m["name"]}")' not in tests]
+
+
+def test_first_screen(home: Path) -> None:
+    """The first example prints what the README shows."""
+    [(code, output)] = blocks("first")
+
+    def train() -> None:
+        for step in (100, 200, 300):
+            save(home / "runs/7b", step, "hf")
+
+    assert output == run_script(code, home, train)
+
+
+def test_three_runs_in_one_task_group(home: Path) -> None:
+    """Three runs are followed to their ends in one event loop."""
+    [(code, _)] = blocks("three-runs")
+    runs = ["runs/large", "runs/medium", "runs/small"]
+
+    def train() -> None:
+        for step in (100, 200):
+            for run in runs:
+                save(home / run, step, "orbax")
+
+    lines = run_script(code, home, train).splitlines()
+    assert [f"{run}: step {step}" for run in runs for step in (100, 200)] == sorted(lines)
+
+
+@pytest.mark.anyio
+async def test_lifespan(home: Path) -> None:
+    """The server's task evaluates in a thread, and ends with the server."""
+    [(code, _)] = blocks("lifespan")
+    evaluated = anyio.Event()
+
+    def evaluate(path: str) -> str:
+        anyio.from_thread.run_sync(evaluated.set)
+        return f"evaluated {path}"
+
+    namespace = await execute(code, evaluate=evaluate)
+    with anyio.fail_after(30):
+        async with namespace["lifespan"](None):
+            save(home / "runs/7b", 100, "hf")
+            await evaluated.wait()
+            while not namespace["results"]:
+                await anyio.lowlevel.checkpoint()
+
+    assert {100: "evaluated runs/7b/checkpoint-100"} == namespace["results"]
+
+
+def test_notebook_cells(home: Path) -> None:
+    """The cells show the newest checkpoint in a real kernel."""
+    save(home / "runs/7b", 100, "hf")
+    cells = ["import ckptstream", *(code for code, _ in blocks("notebook"))]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+
+    NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(home)}}).execute()
+
+    shown = notebook.cells[-1].outputs[0]["data"]
+    assert "runs/7b/checkpoint-100" in shown["text/html"]
+    assert "step=100" in shown["text/plain"]
+
+
+@pytest.mark.anyio
+async def test_how_it_ends(home: Path) -> None:
+    """With `timeout_fn` the stream ends after the last checkpoint."""
+    [(code, _)] = blocks("ends")
+    seen = list[str]()
+
+    class Scheduler:
+        async def job_state(self, job: str) -> str:
+            return "COMPLETED"
+
+    async def evaluate(path: str) -> None:
+        seen.append(path)
+
+    save(home / "runs/7b", 100, "hf")
+    await execute(
+        code.replace("timeout=600", "timeout=0"), scheduler=Scheduler(), evaluate=evaluate
+    )
+
+    assert ["runs/7b/checkpoint-100"] == seen
+
+
+@pytest.mark.anyio
+async def test_options(home: Path) -> None:
+    """Every option that is shown is accepted."""
+    [(code, _)] = blocks("options")
+
+    await execute(code)
+
+
+@pytest.mark.anyio
+async def test_status(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A waiting stream says in words what it waits for."""
+    [(code, output)] = blocks("status")
+    run = home / "runs/7b"
+    save(run, 200, "hf")
+    for operation in operations(300, "hf", earlier=[200]):
+        if operation.path.endswith("trainer_state.json"):
+            break
+        apply(operation, run)
+    stream = ckptstream.follow("runs/7b")
+    await anext(stream)
+
+    await execute(code, stream=stream)
+
+    def comparable(text: str) -> str:
+        return re.sub(r"\w+ is local, seen [0-9.]+ s", "LOCAL", text)
+
+    assert comparable(output) == comparable(capsys.readouterr().out)
+
+
+@pytest.mark.asyncio
+async def test_reading_with_aiofiles(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A checkpoint's files are there to be read."""
+    [(code, _)] = blocks("aiofiles")
+    save(home / "runs/7b", 100, "hf")
+
+    namespace = await execute(code)
+    await namespace["print_losses"]("runs/7b")
+
+    assert "100 100\n" == capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "expected"),
+    [("tensorflow", "tensorflow", "runs/7b/ckpt-2"), ("orbax", "orbax", "2")],
+)
+def test_coming_from_another_iterator(
+    home: Path, capsys: pytest.CaptureFixture[str], name: str, layout: str, expected: str
+) -> None:
+    """One changed import, or `ckpt.step`, and the loop goes on as before."""
+    [(code, _)] = blocks("tensorflow") if name == "tensorflow" else blocks("orbax")
+    save(home / "runs/7b", 1, layout)
+    save(home / "runs/7b", 2, layout)
+
+    exec(code, {"ckptstream": ckptstream})
+
+    assert f"{expected}\n" == capsys.readouterr().out
+
+
+@pytest.mark.anyio
+async def test_testing_an_evaluator(tmp_path: Path) -> None:
+    """The test that users are shown passes."""
+    [(code, _)] = blocks("testing")
+
+    namespace = await execute(code)
+    test: Callable[[Path], Awaitable[None]] = namespace["test_my_evaluator"]
+    await test(tmp_path)
+
+
+class Enough(Exception):
+    """Ends an example that would follow for ever."""
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("documented", [ckptstream, ckptstream.follow], ids=["package", "follow"])
+async def test_docstring_example(home: Path, documented: object) -> None:
+    """The examples in the docstrings run."""
+    docstring = inspect.getdoc(documented) or ""
+    [example] = re.findall(r"(?:^    .*\n)+", docstring + "\n", re.MULTILINE)[:1]
+    seen = list[str]()
+
+    def evaluate(path: str) -> None:
+        seen.append(path)
+        raise Enough
+
+    save(home / "runs/7b", 100, "hf")
+    with pytest.raises(Enough):
+        await execute(textwrap.dedent(example), evaluate=evaluate)
+
+    assert ["runs/7b/checkpoint-100"] == seen

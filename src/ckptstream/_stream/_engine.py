@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
@@ -13,6 +14,8 @@ from .._watchers import Alarm, Watcher, current_watcher
 from ._run import Run, checkpoint_of
 from ._words import Reporter, logger, status_of
 from .arguments import Options
+
+_EXPIRED = "no new checkpoint came in time"
 
 
 class Engine:
@@ -28,6 +31,7 @@ class Engine:
         self._reporters = [Reporter(run) for run in self._runs]
         self._guard = anyio.ResourceGuard("waiting for a checkpoint in")
         self._watcher: Watcher | None = None
+        self._now = -math.inf
         self._asked = 0.0
         self._deadline: float | None = None  # survives cancelled calls
         self._ending: str | None = None  # why a last look is to be taken
@@ -49,8 +53,11 @@ class Engine:
         with self._guard:
             await anyio.lowlevel.checkpoint()
             self._bind()
-            self._asked = anyio.current_time()
+            self._asked = self._moment()
             remaining = self._remaining()
+            if remaining is not None and remaining <= 0 and self.options.timeout_fn is None:
+                # There is only the last look left, and no other before it.
+                self._ending, remaining = _EXPIRED, None
             scope = anyio.CancelScope()
             try:
                 with anyio.fail_after(remaining) as scope:
@@ -59,12 +66,25 @@ class Engine:
                 # An OSError of the storage, or of somebody's own timeout, is none of ours.
                 if not scope.cancelled_caught:
                     raise
-                if self.options.timeout_fn is not None:
-                    return None
-                self._ending = "no new checkpoint came in time"
-                run = await self._find()
-            # Nothing awaits after this line: a cancelled caller loses no checkpoint.
+            else:
+                return self._hand_out(run)
+            if self.options.timeout_fn is not None:
+                return None
+            self._ending = _EXPIRED
+            # Outside of the except block: what is raised here must not keep those frames alive.
+            run = await self._find()
+            # Nothing awaits after this line, nor above: a cancelled caller loses no checkpoint.
             return self._hand_out(run)
+
+    def _moment(self) -> float:
+        """
+        The event loop's time, but never the same twice.
+
+        What was asked for before is told from what was asked for after, however coarse the clock
+        is: uvloop's stands still while a task runs.
+        """
+        self._now = max(anyio.current_time(), math.nextafter(self._now, math.inf))
+        return self._now
 
     def _remaining(self) -> float | None:
         """Seconds until the timeout expires; None if nothing can expire."""
@@ -105,7 +125,7 @@ class Engine:
             self._take_in()
             if self._ended is not None:
                 raise StopAsyncIteration
-            now = anyio.current_time()
+            now = self._moment()
             if self._ending is not None and not self._looks_last:
                 self._looks_last = True
                 for run in self._runs:
@@ -147,7 +167,7 @@ class Engine:
         given = self.options.watcher
         watcher = current_watcher() if isinstance(given, str) else given
         if watcher is not self._watcher and self._ended is None:
-            self._watcher = watcher
+            self._watcher, self._now = watcher, -math.inf
             for run in self._runs:
                 run.bind(watcher)
         elif self._watcher is None:

@@ -126,13 +126,15 @@ class Run:
         """
         if self._job is not None:
             return False
-        due = self._timer() <= now
-        return due or self._everything or bool(self._hints) or not self._is_verified(since)
+        if self._timer() <= now or self._everything or bool(self._hints):
+            return True
+        return self.ledger.eligible <= now and not self._is_verified(since)
 
     def _is_verified(self, since: float) -> bool:
         head = self.ledger.candidate()
         if head is None:
             return True
+        since = max(since, self.ledger.eligible)
         if self.sight.look.trouble is not None:
             return self._looked >= since  # Asked once; now it is waited out.
         if head.verified < since:

@@ -44,8 +44,8 @@ class Cancelled(NamedTuple):
     One cancellation.
 
     Attributes:
-        queued: How many of the seconds the event loop's thread stood in line for a processor that
-            others had: what a busy machine adds.
+        queued: How many of the seconds, at most, the event loop's thread stood in line for a
+            processor that others had: what a busy machine adds.
         inside: Whether a thread was in the listing when the wait ended.
     """
 

@@ -111,6 +111,15 @@ def test_covered_mounts_do_not_count(table: Table, lines: list[str], expected: s
     assert expected == mount("/data/run/deep")[1]
 
 
+def test_the_kernels_own_root_is_a_mount_too(table: Table) -> None:
+    """
+    An initramfs is its own parent in the table.
+    """
+    table("1 1 0:2 / / rw - rootfs rootfs rw\n30 1 0:1 / /data rw - nfs4 s rw\n")
+
+    assert [("/", "rootfs"), ("/data", "nfs4")] == [mount("/run"), mount("/data/run")]
+
+
 def test_without_a_table_nothing_is_known(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     No `/proc`, or a path that no mount is above (as in a chroot): unknown, hence polled.

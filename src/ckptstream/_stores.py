@@ -72,12 +72,14 @@ def mount(path: str) -> tuple[str, str]:
     """
     above = [mount for mount in _mounts() if _is_inside(path, mount.point)]
     numbers = {mount.number for mount in above}
-    best, rest = ("/", "unknown"), [mount for mount in above if mount.parent not in numbers]
+    # The kernel's own root is its own parent.
+    rest = [mount for mount in above if mount.parent not in numbers - {mount.number}]
+    best = ("/", "unknown")
     while rest:
         # As the kernel walks: what is mounted nearest to the root covers what lay below it before.
         first = min(rest, key=lambda mount: len(mount.point))
         best = (first.point, first.kind)
-        rest = [mount for mount in above if mount.parent == first.number]
+        rest = [mount for mount in above if mount.parent == first.number != mount.number]
     return best
 
 

@@ -100,6 +100,12 @@ class Run:
         polls = self._options.watcher == "poll"
         self._subscription = None if polls else watcher.subscribe(self)
         self._everything, self._ground = True, None
+        if self._job is not None and not self._job.started:
+            # The threads that were to make this look may have gone with their event loop.
+            self._job = None
+            for name, arrived in self._hints.items():
+                self._spent[name] = self._spent.pop(name, False) or arrived
+            self._hints, self._spent = self._spent, {}
         if self._job is not None:
             self._job.notify(self._alarm.ring)
 

@@ -55,9 +55,9 @@ class Inotify:
         self._arming = threading.Lock()
         # Guards the three tables; held for moments only.
         self._tables = threading.Lock()
+        self._dropped: deque[tuple[int, _Use]] = deque()
         self._unused: deque[int] = deque()
-        self._newest = 0  # the highest descriptor registered; the kernel counts upwards
-        self._early: set[int] = set()
+        self._early: set[int] = set()  # told of before they were registered; emptied by each arm()
 
     @property
     def fd(self) -> int | None:
@@ -75,17 +75,18 @@ class Inotify:
             OSError: `ENOSPC` out of watches, `EMFILE` out of instances, `ENOENT`, `ENOTDIR`,
                 `EACCES`.
         """
-        with self._arming:
-            if self._instance is None:
-                self._open()
-            assert self._instance is not None
-            descriptor = self._instance.add_watch(path, MASK)
-            with self._tables:
-                self._uses.setdefault(descriptor, []).append(use)
-                self._newest = max(self._newest, descriptor)
-                early = descriptor in self._early
-                self._early.clear()
-        self._remove_unused()
+        try:
+            with self._arming:
+                if self._instance is None:
+                    self._open()
+                assert self._instance is not None
+                descriptor = self._instance.add_watch(path, MASK)
+                with self._tables:
+                    self._uses.setdefault(descriptor, []).append(use)
+                    early = descriptor in self._early
+                    self._early.clear()
+        finally:
+            self._settle()
         return descriptor, early
 
     def _open(self) -> None:
@@ -97,24 +98,34 @@ class Inotify:
 
     def disarm(self, descriptor: int, use: _Use) -> None:
         """Stop watching; anywhere. The last user's watch is removed."""
-        with self._tables:
-            uses = self._uses.get(descriptor)
-            if uses is None or use not in uses:
-                return
-            uses.remove(use)
-            if not uses:
-                del self._uses[descriptor]
-                self._unused.append(descriptor)
-        self._remove_unused()
+        self._dropped.append((descriptor, use))
+        self._settle()
 
-    def _remove_unused(self) -> None:
-        # Whoever cannot have the lock leaves the work to its holder, who comes by here afterwards.
+    def _settle(self) -> None:
+        # Nothing in here waits for a lock: the garbage collector may drop a stream anywhere, also
+        # in a thread that holds one. Whoever cannot have it leaves the work to its holder, who
+        # comes by here afterwards.
+        while self._dropped and self._tables.acquire(blocking=False):
+            try:
+                with contextlib.suppress(IndexError):
+                    self._drop(*self._dropped.popleft())
+            finally:
+                self._tables.release()
         while self._unused and self._arming.acquire(blocking=False):
             try:
                 with contextlib.suppress(IndexError):
                     self._remove(self._unused.popleft())
             finally:
                 self._arming.release()
+
+    def _drop(self, descriptor: int, use: _Use) -> None:
+        uses = self._uses.get(descriptor)
+        if uses is None or use not in uses:
+            return
+        uses.remove(use)
+        if not uses:
+            del self._uses[descriptor]
+            self._unused.append(descriptor)
 
     def _remove(self, descriptor: int) -> None:
         if descriptor in self._uses or self._instance is None or os.getpid() != self._process:
@@ -135,14 +146,14 @@ class Inotify:
                 self._tell_everybody()
             else:
                 self._dispatch(descriptor, mask, name)
+        self._settle()
 
     def _dispatch(self, descriptor: int, mask: int, name: str) -> None:
         gone = mask & flags.IGNORED
         with self._tables:
             uses = self._uses.get(descriptor)
             if uses is None:
-                if descriptor > self._newest:
-                    self._early.add(descriptor)  # A thread is about to register it.
+                self._early.add(descriptor)  # A thread may be about to register it.
                 return
             uses = uses[:]
             if gone:

@@ -9,6 +9,7 @@ starves healthy calls.
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import threading
 import time
@@ -51,6 +52,7 @@ class Job(Generic[T]):
         self.lane = lane
         self.done = False
         self.started = False
+        self.began_at = self.ended_at = -math.inf  # by time.monotonic
         self.alive_at = time.monotonic()
         self.kept_waiting: Callable[[], bool] = lambda: False
 
@@ -85,11 +87,12 @@ class Job(Generic[T]):
     def run(self) -> None:
         """Make the call, in a thread, and tell the event loop."""
         self.alive()
-        self.started = True
+        self.began_at, self.started = self.alive_at, True
         try:
             self._result = self._function(self.alive)
         except BaseException as error:  # It is raised in the event loop, by take().
             self._error = error
+        self.ended_at = time.monotonic()
         self.done = True
         self._tell()
 

@@ -23,7 +23,7 @@ class Queued:
     A finished checkpoint that waits to be delivered.
 
     Attributes:
-        verified: When the last look that saw it finished was asked for.
+        verified: Until when a look saw it finished, by `time.monotonic`.
     """
 
     name: str
@@ -69,14 +69,14 @@ class Ledger:
         self._baseline = -math.inf
         self._baseline_due = options.skip_existing
 
-    def merge(self, look: Look, judged: Collection[str], began: float, clock: float) -> None:
+    def merge(self, look: Look, judged: Collection[str], seen: float, clock: float) -> None:
         """
         Enter what a look found.
 
         Args:
             look: Its result.
             judged: Names that it was told to look into.
-            began: When it was asked for, on the event loop's clock.
+            seen: Until when it saw that, by `time.monotonic`.
             clock: The time now, on the look's clock.
         """
         first, self.fresh = not self.looked, ()
@@ -96,12 +96,12 @@ class Ledger:
         self.fresh = tuple(name for name, _ in finds[-WATCHED_FINISHED:])
         for queued in self.queue:
             if queued.name in judged:
-                queued.verified = began
+                queued.verified = seen
         if self._baseline_due:
             self._baseline, self._baseline_due = clock, False
             self._pass_over(finds)
         else:
-            self._accept(finds, began)
+            self._accept(finds, seen)
 
     def _enter(self, look: Look) -> list[tuple[str, Entry]]:
         """Take over what has changed; return what is finished and new."""
@@ -118,7 +118,7 @@ class Ledger:
                 finds.append((name, entry))
         return finds
 
-    def _accept(self, finds: list[tuple[str, Entry]], began: float) -> None:
+    def _accept(self, finds: list[tuple[str, Entry]], seen: float) -> None:
         if self.sealed:
             return
         for name, entry in finds:
@@ -129,7 +129,7 @@ class Ledger:
             if self._unqueue(name) is not None:
                 self._miss(name, entry.step, finished=True)  # overwritten before it was delivered
             self._remember(name, entry)
-            self.queue.append(Queued(name, entry, began))
+            self.queue.append(Queued(name, entry, seen))
 
     def _pass_over(self, finds: list[tuple[str, Entry]]) -> None:
         for name, entry in finds:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import random
-import time
+import weakref
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -15,13 +16,15 @@ from .._model import Checkpoint
 from .._scan import Entry, Ground, Look, Request, Trouble, look
 from .._stores import mount
 from .._threads import HUNG_AFTER, Job
-from .._watchers import Alarm, Subscription, Watcher
+from .._watchers import Subscription, Watcher
 from ..layouts import pointer_layouts
+from ._agenda import Agenda
 from ._ledger import Ledger
 from .arguments import Options
 
 SAFETY_INTERVAL = 120.0  # seconds between looks that trust no event
 _GAP_INTERVAL = 1.0  # seconds between looks at a run that cannot be read
+_BRIEF = 0.1  # seconds: no matter for a look
 _MARGIN = 0.001  # seconds: timers of an event loop may fire a little early
 
 
@@ -37,6 +40,15 @@ class Sight(NamedTuple):
     look: Look = Look()
 
 
+@dataclass(slots=True)
+class Told:
+    """What was logged of a run already: the last reason, warnings, how many were missed."""
+
+    reason: str = ""
+    warned: tuple[str, ...] = ()
+    missed: int = 0
+
+
 class Run:
     """
     One run of a stream. All of it happens in the event loop, but for the look itself.
@@ -45,20 +57,22 @@ class Run:
     next call. A hint is spent only when the look it caused is merged.
     """
 
-    def __init__(self, directory: str, options: Options, alarm: Alarm) -> None:
+    def __init__(self, directory: str, options: Options, agenda: Agenda[Run]) -> None:
         self.directory = directory
         self.ledger = Ledger(directory, options)
         self.sight = Sight()
+        self.told = Told()
         self._options = options
-        self._alarm = alarm
+        # Weak: a stream that is dropped must go at once, not when the garbage is collected.
+        self._agenda = weakref.ref(agenda)
         self._pointers = {layout.pointer for layout in pointer_layouts(options.layout)}
         self._watcher: Watcher | None = None
         self._subscription: Subscription | None = None
         self._job: Job[Look] | None = None
         self._began = -math.inf  # when the look in flight was asked for
         self._thorough = False
-        self._looked = -math.inf  # when the last look that was merged was asked for
-        self._listed = -math.inf  # the same of the last one that listed the directory
+        # Until when the last look saw what it saw, by time.monotonic; and the last listing.
+        self._looked = self._listed = -math.inf
         self._ground: Ground | None = None
         self._hints: dict[str, bool] = {}
         self._spent: dict[str, bool] = {}
@@ -75,11 +89,11 @@ class Run:
         """Something happened to an entry; the latest one goes last."""
         if self._concerns(name):
             self._hints[name] = self._hints.pop(name, False) or arrived
-            self._alarm.ring()
+            self._touch()
         elif not self.ledger.entries:
             # What lies there explains the silence; it need not be explained at once.
             self._poll_at = min(self._poll_at, anyio.current_time() + _GAP_INTERVAL)
-            self._alarm.ring()
+            self._touch()
 
     def _concerns(self, name: str) -> bool:
         """Whether a name is part of a checkpoint; most events tell of something else."""
@@ -90,7 +104,12 @@ class Run:
     def all_changed(self) -> None:
         """Anything may have happened."""
         self._everything = True
-        self._alarm.ring()
+        self._touch()
+
+    def _touch(self) -> None:
+        agenda = self._agenda()
+        if agenda is not None:
+            agenda.touch(self)
 
     # Looks.
 
@@ -101,7 +120,8 @@ class Run:
         self._subscription = None if polls else watcher.subscribe(self)
         self._everything, self._ground = True, None
         if self._job is not None:
-            self._job.notify(self._alarm.ring)
+            self._job.notify(self._touch)
+        self._touch()
 
     def unbind(self) -> None:
         """Watch nothing any more."""
@@ -116,18 +136,14 @@ class Run:
         """Whether a listing asked for at or after *moment* has been merged."""
         return self._listed >= moment
 
-    def wants_look(self, now: float, since: float) -> bool:
-        """
-        Whether to look now.
+    def wants_look(self, now: float) -> bool:
+        """Whether to look now, at whatever may have changed."""
+        return self._job is None and (self._everything or bool(self._hints) or self._timer() <= now)
 
-        Args:
-            now: The event loop's time.
-            since: A checkpoint that waits must have been verified at or after this moment.
-        """
-        if self._job is not None:
-            return False
-        due = self._timer() <= now
-        return due or self._everything or bool(self._hints) or not self._is_verified(since)
+    def wants_to_verify(self, now: float, since: float) -> bool:
+        """Whether to look now, since the next checkpoint was not verified since that moment."""
+        eligible = self.ledger.eligible <= now
+        return eligible and self._job is None and not self._is_verified(since)
 
     def _is_verified(self, since: float) -> bool:
         head = self.ledger.candidate()
@@ -145,7 +161,7 @@ class Run:
         """Whether the candidate may be handed out as it stands."""
         if self.ledger.candidate() is None or self.ledger.eligible > now:
             return False
-        if self._options.latest_only and (self._hints or self._everything):
+        if self._options.latest_only and (self._hints or self._everything or self._job):
             return False
         return self.sight.look.trouble is None and self._is_verified(since)
 
@@ -192,7 +208,7 @@ class Run:
             clock=self._watcher.clock,
         )
         self._job = Job(partial(look, request), partial(_lane, self.directory))
-        self._watcher.submit(self._job, self._alarm.ring)
+        self._watcher.submit(self._job, self._touch)
 
     def merge(self, now: float) -> bool:
         """
@@ -205,19 +221,26 @@ class Run:
             return False
         assert self._watcher is not None
         job, self._job = self._job, None
-        result = job.take()
+        try:
+            result = job.take()
+        except BaseException:
+            self._everything = True  # A layout of the user's failed. Its hints are not spent.
+            raise
         if result.trouble is Trouble.NOT_A_DIRECTORY and not self.ledger.looked:
             self._everything = True
             raise NotADirectoryError(f"{result.detail}: name the directory that holds checkpoints")
-        self.sight = Sight(time.monotonic(), result)
-        self.ledger.merge(result, self._spent, self._began, self._watcher.clock())
-        self._ground, self._spent, self._looked = result.ground, {}, self._began
+        self.sight = Sight(job.ended_at, result)
+        # A look that took long may have seen what it saw at its beginning.
+        brief = job.ended_at - job.began_at <= _BRIEF
+        self._looked = job.ended_at if brief else job.began_at
+        self.ledger.merge(result, self._spent, self._looked, self._watcher.clock())
+        self._ground, self._spent = result.ground, {}
         self._schedule(result, now)
         return True
 
     def _schedule(self, result: Look, now: float) -> None:
         if result.trouble is None and result.full:
-            self._listed = self._began
+            self._listed = self._looked
         if self._thorough or self._safety_at == -math.inf:
             # Jittered, so that a thousand runs that began together do not look together.
             self._safety_at = now + SAFETY_INTERVAL * random.uniform(0.9, 1.1)
@@ -252,6 +275,7 @@ class Run:
     def look_last(self, now: float) -> None:
         """Take one complete look, begun now or later."""
         self._last_from, self._everything = now, True
+        self._touch()
 
     def _seal(self, result: Look, now: float) -> None:
         """A complete look includes the settle interval where evidence needs two looks."""
@@ -265,6 +289,13 @@ class Run:
                 self.ledger.sealed = True
         if self.ledger.sealed:
             self._last_until = None
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the last look is complete. A run whose storage hangs does not count."""
+        if self.hangs is not None and self._last_from < math.inf:
+            self.ledger.sealed = True
+        return self.ledger.sealed
 
     @property
     def exhausted(self) -> bool:

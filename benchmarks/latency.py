@@ -220,7 +220,8 @@ def _measure(rounds: int, commits: int, asked: int) -> None:
         finally:
             for peer in peers.values():
                 peer.close()
-    show_machine(*(waiting.needs.replace(".", "-") for waiting in WAITINGS.values()))
+    needs = [waiting.needs.replace(".", "-") for waiting in WAITINGS.values()]
+    show_machine(*needs, "tensorflow-cpu")
     _show(peers)
 
 

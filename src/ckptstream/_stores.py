@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from .layouts import FileStat
 
@@ -24,6 +24,13 @@ _NETWORK = frozenset(
 )
 # Inode numbers that are made up, or change when a file is copied up to another layer.
 _NO_INODES = frozenset("9p cifs exfat msdos overlay smb3 vfat virtiofs".split())
+_NO_FILE = frozenset(
+    {
+        *(errno.ENOENT, errno.ENOTDIR),
+        *(errno.ELOOP, errno.ENAMETOOLONG),  # a name that can lead nowhere
+        *(errno.EISDIR, errno.ESPIPE, errno.ENXIO),  # a directory, a FIFO, a socket: no bytes
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,27 +70,42 @@ def mount(path: str) -> tuple[str, str]:
 
     Never touches the mount itself, so it answers for one that hangs.
     """
-    best = ("/", "unknown")
-    for point, kind in _mounts():
-        inside = path == point or path.startswith(point.rstrip("/") + "/")
-        # A later line of the same length covers the earlier one.
-        if inside and len(point) >= len(best[0]):
-            best = (point, kind)
+    above = [mount for mount in _mounts() if _is_inside(path, mount.point)]
+    numbers = {mount.number for mount in above}
+    best, rest = ("/", "unknown"), [mount for mount in above if mount.parent not in numbers]
+    while rest:
+        # As the kernel walks: what is mounted nearest to the root covers what lay below it before.
+        first = min(rest, key=lambda mount: len(mount.point))
+        best = (first.point, first.kind)
+        rest = [mount for mount in above if mount.parent == first.number]
     return best
 
 
-def _mounts() -> list[tuple[str, str]]:
-    """Mount points and types, from proc_pid_mountinfo(5)."""
+class _Mount(NamedTuple):
+    number: int
+    parent: int
+    point: str
+    kind: str
+
+
+def _is_inside(path: str, point: str) -> bool:
+    return path == point or path.startswith(point.rstrip("/") + "/")
+
+
+def _mounts() -> list[_Mount]:
+    """All mounts, from proc_pid_mountinfo(5)."""
     try:
         with open("/proc/self/mountinfo", "rb") as file:
             lines = file.read().splitlines()
     except OSError:
         return []
-    mounts = list[tuple[str, str]]()
+    mounts = list[_Mount]()
     for line in lines:
         left, _, right = line.partition(b" - ")
-        point = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), left.split()[4])
-        mounts.append((os.fsdecode(point), right.split()[0].decode()))
+        number, parent, _, _, point = left.split()[:5]
+        point = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), point)
+        kind = right.split()[0].decode()
+        mounts.append(_Mount(int(number), int(parent), os.fsdecode(point), kind))
     return mounts
 
 
@@ -165,7 +187,6 @@ def _is_directory(mode: int) -> bool:
 
 def _absent(error: OSError, nothing: T) -> T:
     """*nothing* if the error says that there is no such file; raise it otherwise."""
-    # ELOOP and EINVAL: a name that can lead nowhere. EISDIR: a directory has no bytes.
-    if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENAMETOOLONG}:
+    if error.errno in _NO_FILE:
         return nothing
     raise error

@@ -49,12 +49,20 @@ class Job(Generic[T]):
         self._error: BaseException | None = None
         self._token: EventLoopToken | None = None
         self._notify: Callable[[], None] | None = None
-        self.lane = lane
+        self._ask_lane = lane
+        self.lane: str | None = None  # None: not asked yet
         self.done = False
         self.started = False
-        self.began_at = self.ended_at = -math.inf  # by time.monotonic
+        self.began_at = math.inf  # by time.monotonic
         self.alive_at = time.monotonic()
         self.kept_waiting: Callable[[], bool] = lambda: False
+
+    def find_lane(self) -> None:
+        """Ask for the lane; in a thread."""
+        try:
+            self.lane = self._ask_lane()
+        except OSError:
+            self.lane = ""  # A relative path, and the working directory is gone.
 
     def alive(self) -> None:
         """Called by the function in its thread: it goes on."""
@@ -92,7 +100,7 @@ class Job(Generic[T]):
             self._result = self._function(self.alive)
         except BaseException as error:  # It is raised in the event loop, by take().
             self._error = error
-        self.ended_at = time.monotonic()
+        del self._function  # The result may be kept for long, but not what the call referred to.
         self.done = True
         self._tell()
 
@@ -118,7 +126,8 @@ class _Workers:
 
     def __init__(self) -> None:
         self.jobs: queue.SimpleQueue[Job[object] | None] = queue.SimpleQueue()
-        self.lock = threading.Lock()
+        # Reentrant: the garbage collector may close a pool anywhere, in its own threads too.
+        self.lock = threading.RLock()
         self.threads = 0
         self.pending = 0  # jobs submitted and not done, without those that hang or are held back
         self.running: set[Job[object]] = set()
@@ -164,31 +173,42 @@ class _Workers:
             return False
 
     def _begin(self, job: Job[object]) -> bool:
-        # The healthy threads are the last ones: nothing goes where others already hang. The lanes
-        # are asked without the lock, since the event loop takes it too.
-        hung = list(self.hung)
-        blocked = len(hung) >= HUNG_THREADS and job.lane() in {other.lane() for other in hung}
-        with self.lock:
-            if self.closed:
-                return False
-            if blocked and self.hung:
-                self.held.append(job)
-                self.pending -= 1
-                return False
-            self.running.add(job)
-            return True
+        while True:
+            with self.lock:
+                if self.closed:
+                    return False
+                # Below this, even if all that runs hangs in the end, a healthy thread is left.
+                crowded = len(self.hung) + HEALTHY_THREADS > HUNG_THREADS
+                unknown = [j for j in (job, *self.running) if crowded and j.lane is None]
+                if not unknown:
+                    if crowded and self._is_blocked(job):
+                        self.held.append(job)
+                        self.pending -= 1
+                        return False
+                    self.running.add(job)
+                    return True
+            # The lanes are asked without the lock, since the event loop takes it too.
+            for each in unknown:
+                each.find_lane()
+
+    def _is_blocked(self, job: Job[object]) -> bool:
+        """Whether enough calls hang, or soon will, where *job* goes. The lock is held."""
+        lanes = {hung.lane for hung in self.hung}
+        there = sum(running.lane in lanes for running in self.running)
+        return job.lane in lanes and there >= HUNG_THREADS
 
     def _end(self, job: Job[object]) -> None:
         with self.lock:
             self.running.discard(job)
-            if job not in self.hung:
-                self.pending -= 1
-                return
+            hung = job in self.hung
             self.hung.discard(job)
-            self.pending += len(self.held)
-            for held in self.held:
-                self.jobs.put(held)
-            self.held.clear()
+            if not hung:
+                self.pending -= 1
+            if self.held and (hung or job.lane in {other.lane for other in self.hung}):
+                self.pending += len(self.held)
+                for held in self.held:
+                    self.jobs.put(held)
+                self.held.clear()
             self.hire()
 
     def close(self) -> None:

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
 import anyio
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 
 from . import _stream
 from ._model import Checkpoint, Status
@@ -49,7 +51,12 @@ class CheckpointStream:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._busy = threading.Lock()
+        # Guards the next line, so that nobody touches a stream that another thread's loop runs.
+        # Reentrant: a signal handler may interrupt its holder.
+        self._living = threading.RLock()
         self._portal: BlockingPortal | None = None
+        self._thread: int | None = None  # the portal's, while the stream waits in it
+        self._kept: Checkpoint | None = None  # handed out to a call that Ctrl-C ended
 
     def __iter__(self) -> CheckpointStream:
         return self
@@ -66,29 +73,42 @@ class CheckpointStream:
         if not self._busy.acquire(blocking=False):
             raise anyio.BusyResourceError("waiting for a checkpoint in")
         try:
-            while True:
-                checkpoint = self._wait()
-                if checkpoint is not None:
-                    return checkpoint
+            if self._kept is not None and self.status().ended is None:
+                return self._take()
+            while self._wait():
+                if self._kept is not None:
+                    return self._take()
                 self._ask()
-        except StopAsyncIteration:
-            raise StopIteration from None
+            raise StopIteration
         finally:
             self._busy.release()
 
-    def _wait(self) -> Checkpoint | None:
-        with start_blocking_portal() as portal:
-            self._portal = portal
+    def _take(self) -> Checkpoint:
+        checkpoint, self._kept = self._kept, None
+        assert checkpoint is not None
+        return checkpoint
+
+    def _wait(self) -> bool:
+        """Wait for a checkpoint, which is then kept, or for the timeout; False: it has ended."""
+        with _portal() as portal:
+            with self._living:
+                self._portal = portal
             try:
                 return portal.call(self._next_or_expired)
             finally:
-                self._portal = None
+                with self._living:
+                    self._portal = None
 
-    async def _next_or_expired(self) -> Checkpoint | None:
+    async def _next_or_expired(self) -> bool:
+        self._thread = threading.get_ident()
         try:
-            return await self._engine.next_or_expired()
+            self._kept = await self._engine.next_or_expired()
+        except StopAsyncIteration:
+            return False  # Raised into the other thread, it would keep all this until collected.
         finally:
             self._engine.release()
+            self._thread = None
+        return True
 
     def _ask(self) -> None:
         """Ask `timeout_fn` in the caller's own thread, as TensorFlow does."""
@@ -109,19 +129,16 @@ class CheckpointStream:
         """Look now rather than at the next event or poll; from any thread."""
         self._tell(self._engine.wake)
 
-    def _tell(self, call: Callable[[], None]) -> None:
-        portal = self._portal
-        if portal is not None:
-            try:
-                portal.call(call)
-                return
-            except RuntimeError:
-                pass  # That call has just returned; nothing runs any more.
-        call()
+    def _tell(self, call: Callable[[], T]) -> T:
+        """Make a call where the stream lives at this moment."""
+        if threading.get_ident() == self._thread:  # by a handler of one of its log records
+            return call()
+        with self._living:
+            return call() if self._portal is None else self._portal.call(call)
 
     def status(self) -> Status:
-        """What the stream knows of its run, at this moment. Does not look."""
-        return self._engine.status()
+        """What the stream knows of its run, at this moment; from any thread. Does not look."""
+        return self._tell(self._engine.status)
 
     def __enter__(self) -> CheckpointStream:
         return self
@@ -258,5 +275,34 @@ def _wait_for(awaitable: Awaitable[T]) -> T:
     async def wait() -> T:
         return await awaitable
 
-    with start_blocking_portal() as portal:
+    with _portal() as portal:
         return portal.call(wait)
+
+
+@contextmanager
+def _portal() -> Generator[BlockingPortal]:
+    """
+    A portal into an event loop of its own, in another thread; both are gone afterwards.
+
+    `anyio.from_thread.start_blocking_portal` hangs if Ctrl-C comes while it starts.
+    """
+    started: Future[BlockingPortal] = Future()
+
+    async def live() -> None:
+        async with BlockingPortal() as portal:
+            try:
+                started.set_result(portal)
+            except InvalidStateError:
+                return  # It was cancelled: Ctrl-C came first, and nobody will stop it.
+            await portal.sleep_until_stopped()
+
+    thread = threading.Thread(target=anyio.run, args=(live,), name="ckptstream-sync", daemon=True)
+    try:
+        thread.start()
+        yield started.result()
+    finally:
+        if not started.cancel():
+            portal = started.result()
+            portal.start_task_soon(portal.stop, True)
+        if thread.is_alive():
+            thread.join()

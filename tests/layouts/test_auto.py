@@ -136,6 +136,16 @@ def test_all_that_fit_must_agree(tmp_path: Path) -> None:
     assert ("orbax", 1, None) == run.judge("checkpoint_1")[:3]
 
 
+def test_only_layouts_that_fit_are_asked(run: Run) -> None:
+    """
+    A layout whose checkpoint has another name has no say.
+    """
+    save_all(run.root)
+    look = run.look("ckpt-3")._replace(members=("ckpt-3.index", "ckpt-3.data-00000-of-00001", "6"))
+
+    assert run.layout.missing("ckpt-3", look) is None
+
+
 def test_auto_is_a_layout(run: Run) -> None:
     """
     Whoever takes a layout can take this one.

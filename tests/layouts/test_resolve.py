@@ -70,6 +70,14 @@ def test_bad_template() -> None:
         resolve("ckpt_{epoch}.pt")
 
 
+class Named:
+    name = "mine"
+
+    def match(self, name: str) -> None: ...
+    def missing(self, name: str, evidence: object) -> None: ...
+    def generation(self, name: str, evidence: object) -> None: ...
+
+
 class Nameless:
     name = 5
 
@@ -79,7 +87,7 @@ class Nameless:
 
 
 @pytest.mark.parametrize(
-    "given", [None, 5, b"hf", Orbax, Nameless(), type("NoMethods", (), {"name": "x"})()]
+    "given", [None, 5, b"hf", Orbax, Named, Nameless(), type("NoMethods", (), {"name": "x"})()]
 )
 def test_no_layout(given: object) -> None:
     """

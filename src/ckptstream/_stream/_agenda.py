@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 from .._watchers import Alarm
@@ -40,15 +41,17 @@ class Agenda(Generic[T]):
         self._touched[item] = None
         self._alarm.ring()
 
-    def take(self, now: float) -> list[T]:
-        """What was touched, and whose time has come."""
+    def take(self, now: float) -> Iterator[T]:
+        """What was touched, and whose time has come; what is not taken stays."""
         while self._timers and self._timers[0][0] <= now:
             moment, _, item = heapq.heappop(self._timers)
             if self._scheduled.get(item) == moment:
                 del self._scheduled[item]
                 self._touched[item] = None
-        items, self._touched = list(self._touched), {}
-        return items
+        while self._touched:
+            item = next(iter(self._touched))
+            del self._touched[item]
+            yield item
 
     def schedule(self, item: T, now: float) -> None:
         """Attend to *item* when it is due. A later moment than before is noticed at the earlier."""

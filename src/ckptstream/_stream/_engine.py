@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -18,6 +16,7 @@ from ._run import Run, checkpoint_of
 from ._words import logger, report, status_of
 from .arguments import Options
 
+_EXPIRED = "no new checkpoint came in time"
 _AHEAD = 2  # runs whose next checkpoint is verified at once, so that none waits for a slow one
 _CONSIDERED = 64  # runs among which one that is ready is looked for
 
@@ -35,10 +34,12 @@ class Engine:
         self._runs = {d: Run(d, options, self._agenda) for d in directories}
         self._offers: dict[Run, None] = {}  # runs with checkpoints to deliver; the next one first
         self._unreached = dict.fromkeys(self._runs.values())  # runs before their until_step
+        self._wanting: dict[Run, None] = {}  # runs that want a look
+        self._in_flight: dict[Run, None] = {}
         self._unsealed: dict[Run, None] = {}  # runs before the end of their last look
         self._guard = anyio.ResourceGuard("waiting for a checkpoint in")
         self._watcher: Watcher | None = None
-        self._asked = -math.inf  # by time.monotonic
+        self._call = 0  # counts the calls of next_or_expired
         self._deadline: float | None = None  # survives cancelled calls
         self._ending: str | None = None  # why a last look is to be taken
         self._looks_last = False
@@ -59,21 +60,33 @@ class Engine:
         with self._guard:
             await anyio.lowlevel.checkpoint()
             self._bind()
-            self._asked = time.monotonic()
+            self._begin_call()
+            remaining = self._remaining()
+            if remaining is not None and remaining <= 0 and self.options.timeout_fn is None:
+                # There is only the last look left, and no other before it.
+                self._ending, remaining = _EXPIRED, None
             scope = anyio.CancelScope()
             try:
-                with anyio.fail_after(self._remaining()) as scope:
+                with anyio.fail_after(remaining) as scope:
                     run = await self._find()
             except TimeoutError:
                 # An OSError of the storage, or of somebody's own timeout, is none of ours.
                 if not scope.cancelled_caught:
                     raise
-                if self.options.timeout_fn is not None:
-                    return None
-                self._ending = "no new checkpoint came in time"
-                run = await self._find()
-            # Nothing awaits after this line: a cancelled caller loses no checkpoint.
+            else:
+                return self._hand_out(run)
+            if self.options.timeout_fn is not None:
+                return None
+            self._ending = _EXPIRED
+            # Outside of the except block: what is raised here must not keep those frames alive.
+            run = await self._find()
+            # Nothing awaits after this line, nor above: a cancelled caller loses no checkpoint.
             return self._hand_out(run)
+
+    def _begin_call(self) -> None:
+        self._call += 1
+        for run in self._in_flight:
+            run.renew(self._call)
 
     # The wait.
 
@@ -128,19 +141,28 @@ class Engine:
                 return run
             if self._is_over():
                 self.end(self._ending or "every run has reached until_step")
-            elif not self._alarm.rung:
+                continue
+            self._start_looks(now)
+            if not self._alarm.rung:
                 with anyio.CancelScope(deadline=self._agenda.next):
                     await self._watcher.wait(self._alarm)
 
     def _attend(self, now: float) -> None:
-        """To each run that has something to do: take its look's result, begin another."""
+        """To each run that has something to do: take its look's result, see what it wants."""
         for run in self._agenda.take(now):
-            run.merge(now)
+            try:
+                if run.merge(now):
+                    self._in_flight.pop(run, None)
+            except BaseException:
+                self._in_flight.pop(run, None)
+                self._agenda.touch(run)  # The next call tries again.
+                raise
             report(run)
             self._sort(run)
             if run.wants_look(now):
-                run.start_look(now)
-            self._agenda.schedule(run, now)
+                self._wanting[run] = None
+            else:
+                self._agenda.schedule(run, now)
 
     def _sort(self, run: Run) -> None:
         """Enter the run where it belongs."""
@@ -158,14 +180,21 @@ class Engine:
         if self._unsealed:
             return None
         ahead = _AHEAD
-        for run in list(islice(self._offers, _CONSIDERED)):
-            if run.ready(now, self._asked):
+        for run in islice(self._offers, _CONSIDERED):
+            if run.ready(now, self._call):
                 return run
-            if ahead and run.hangs is None and run.wants_to_verify(now, self._asked):
+            if ahead and run.hangs is None and run.wants_to_verify(now, self._call):
                 ahead -= 1
-                run.start_look(now)
-                self._agenda.schedule(run, now)
+                self._wanting[run] = None
         return None
+
+    def _start_looks(self, now: float) -> None:
+        for run in self._wanting:
+            if not run.looking:
+                self._in_flight[run] = None
+                run.start_look(now, self._call)
+                self._agenda.schedule(run, now)
+        self._wanting.clear()
 
     def _hand_out(self, run: Run) -> Checkpoint:
         queued = run.ledger.candidate()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 import random
+import time
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -19,12 +21,12 @@ from .._threads import HUNG_AFTER, Job
 from .._watchers import Subscription, Watcher
 from ..layouts import pointer_layouts
 from ._agenda import Agenda
-from ._ledger import Ledger
+from ._ledger import Ledger, Moment
 from .arguments import Options
 
 SAFETY_INTERVAL = 120.0  # seconds between looks that trust no event
 _GAP_INTERVAL = 1.0  # seconds between looks at a run that cannot be read
-_BRIEF = 0.1  # seconds: no matter for a look
+_BRIEF = 0.1  # seconds: what a look saw so long ago counts as seen now
 _MARGIN = 0.001  # seconds: timers of an event loop may fire a little early
 
 
@@ -65,14 +67,14 @@ class Run:
         self._options = options
         # Weak: a stream that is dropped must go at once, not when the garbage is collected.
         self._agenda = weakref.ref(agenda)
+        self._done = partial(_call, weakref.WeakMethod(self._touch))
         self._pointers = {layout.pointer for layout in pointer_layouts(options.layout)}
         self._watcher: Watcher | None = None
         self._subscription: Subscription | None = None
         self._job: Job[Look] | None = None
-        self._began = -math.inf  # when the look in flight was asked for
         self._thorough = False
-        # Until when the last look saw what it saw, by time.monotonic; and the last listing.
-        self._looked = self._listed = -math.inf
+        self._moment = Moment()  # of the look in flight
+        self._looked = self._listed = Moment()  # of the last look, and of the last listing, merged
         self._ground: Ground | None = None
         self._hints: dict[str, bool] = {}
         self._spent: dict[str, bool] = {}
@@ -120,7 +122,7 @@ class Run:
         self._subscription = None if polls else watcher.subscribe(self)
         self._everything, self._ground = True, None
         if self._job is not None:
-            self._job.notify(self._touch)
+            self._job.notify(self._done)
         self._touch()
 
     def unbind(self) -> None:
@@ -128,42 +130,51 @@ class Run:
         self._watcher = self._subscription = None
 
     @property
+    def looking(self) -> bool:
+        """Whether a look is in flight."""
+        return self._job is not None
+
+    @property
     def hangs(self) -> float | None:
         """Seconds since the storage last answered, if the look in flight hangs."""
         return None if self._job is None else self._job.hangs
 
-    def listed_since(self, moment: float) -> bool:
-        """Whether a listing asked for at or after *moment* has been merged."""
-        return self._listed >= moment
+    def renew(self, call: int) -> None:
+        """A look that is still going on when the caller asks again serves that call, too."""
+        job = self._job
+        if job is not None and not job.done and time.monotonic() - job.began_at < _BRIEF:
+            self._moment = self._moment._replace(call=call)
 
     def wants_look(self, now: float) -> bool:
         """Whether to look now, at whatever may have changed."""
         return self._job is None and (self._everything or bool(self._hints) or self._timer() <= now)
 
-    def wants_to_verify(self, now: float, since: float) -> bool:
-        """Whether to look now, since the next checkpoint was not verified since that moment."""
+    def wants_to_verify(self, now: float, call: int) -> bool:
+        """Whether to look now, since the next checkpoint was not verified in this call."""
         eligible = self.ledger.eligible <= now
-        return eligible and self._job is None and not self._is_verified(since)
+        return eligible and self._job is None and not self._is_verified(call)
 
-    def _is_verified(self, since: float) -> bool:
+    def _is_verified(self, call: int) -> bool:
         head = self.ledger.candidate()
         if head is None:
             return True
         if self.sight.look.trouble is not None:
-            return self._looked >= since  # Asked once; now it is waited out.
-        if head.verified < since:
+            return self._looked.call >= call  # Asked once; now it is waited out.
+        # With min_interval_secs a call may be much older than the moment that counts.
+        needed = Moment(call, self.ledger.eligible)
+        if not head.verified.serves(needed):
             return False
         # The newest when the caller asks: what is polled must be asked.
         polled = self._options.latest_only and self.sight.look.watcher == "poll"
-        return not polled or self.listed_since(since)
+        return not polled or self._listed.serves(needed)
 
-    def ready(self, now: float, since: float) -> bool:
-        """Whether the candidate may be handed out as it stands."""
+    def ready(self, now: float, call: int) -> bool:
+        """Whether the next checkpoint may be handed out as it stands."""
         if self.ledger.candidate() is None or self.ledger.eligible > now:
             return False
         if self._options.latest_only and (self._hints or self._everything or self._job):
             return False
-        return self.sight.look.trouble is None and self._is_verified(since)
+        return self.sight.look.trouble is None and self._is_verified(call)
 
     def _timer(self) -> float:
         settle_at = min(self._settling.values(), default=math.inf)
@@ -179,8 +190,8 @@ class Run:
         waits = self.ledger.eligible > now and self.ledger.candidate() is not None
         return min(due, self.ledger.eligible) if waits else due
 
-    def start_look(self, now: float) -> None:
-        """Begin the look that is due."""
+    def start_look(self, now: float, call: int) -> None:
+        """Begin the look that is due, in the caller's call of that number."""
         assert self._watcher is not None
         thorough = self._safety_at <= now
         full = self._everything or thorough or self._poll_at <= now
@@ -191,7 +202,7 @@ class Run:
         settled = [name for name, moment in self._settling.items() if moment <= now]
         self._hints = dict.fromkeys(settled, False) | self._hints
         self._spent, self._hints = self._hints, {}
-        self._everything, self._began, self._thorough = False, now, thorough
+        self._everything, self._moment, self._thorough = False, Moment(call, now), thorough
         request = Request(
             directory=self.directory,
             layout=self._options.layout,
@@ -208,7 +219,7 @@ class Run:
             clock=self._watcher.clock,
         )
         self._job = Job(partial(look, request), partial(_lane, self.directory))
-        self._watcher.submit(self._job, self._touch)
+        self._watcher.submit(self._job, self._done)
 
     def merge(self, now: float) -> bool:
         """
@@ -229,10 +240,8 @@ class Run:
         if result.trouble is Trouble.NOT_A_DIRECTORY and not self.ledger.looked:
             self._everything = True
             raise NotADirectoryError(f"{result.detail}: name the directory that holds checkpoints")
-        self.sight = Sight(job.ended_at, result)
-        # A look that took long may have seen what it saw at its beginning.
-        brief = job.ended_at - job.began_at <= _BRIEF
-        self._looked = job.ended_at if brief else job.began_at
+        self.sight = Sight(time.monotonic(), result)
+        self._looked = self._moment
         self.ledger.merge(result, self._spent, self._looked, self._watcher.clock())
         self._ground, self._spent = result.ground, {}
         self._schedule(result, now)
@@ -280,9 +289,9 @@ class Run:
     def _seal(self, result: Look, now: float) -> None:
         """A complete look includes the settle interval where evidence needs two looks."""
         if self._last_until is not None:
-            if self._began >= self._last_until:
+            if self._looked.began >= self._last_until:
                 self.ledger.sealed = True
-        elif self._began >= self._last_from and (result.full or result.trouble is not None):
+        elif self._looked.began >= self._last_from and (result.full or result.trouble is not None):
             if result.settling and result.ground is not None:
                 self._last_until = now + result.ground.profile.settle + _MARGIN
             else:
@@ -307,6 +316,12 @@ class Run:
         """The stream has ended: what was queued in a directory that is gone is lost."""
         if self.sight.look.trouble is Trouble.MISSING:
             self.ledger.abandon()
+
+
+def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    bound = method()
+    if bound is not None:
+        bound()
 
 
 def _lane(directory: str) -> str:

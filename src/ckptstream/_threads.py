@@ -9,6 +9,7 @@ starves healthy calls.
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import threading
 import time
@@ -52,6 +53,7 @@ class Job(Generic[T]):
         self.lane: str | None = None  # None: not asked yet
         self.done = False
         self.started = False
+        self.began_at = math.inf  # by time.monotonic
         self.alive_at = time.monotonic()
         self.kept_waiting: Callable[[], bool] = lambda: False
 
@@ -93,7 +95,7 @@ class Job(Generic[T]):
     def run(self) -> None:
         """Make the call, in a thread, and tell the event loop."""
         self.alive()
-        self.started = True
+        self.began_at, self.started = self.alive_at, True
         try:
             self._result = self._function(self.alive)
         except BaseException as error:  # It is raised in the event loop, by take().

@@ -9,6 +9,8 @@ from .._stores import LocalStore, Profile
 from ..layouts import FileStat
 from ._memory import Entry, Settling
 
+_DEPTH = 8  # directories below a checkpoint in which files are waited for to settle
+
 Clock: TypeAlias = Callable[[], float]
 Files: TypeAlias = "list[tuple[str, FileStat | None]]"
 Settlings: TypeAlias = "list[Settling]"
@@ -128,7 +130,8 @@ class StoreEvidence:
         while rest:
             path = rest.pop()
             stat = self._store.stat(path)
-            if stat is not None and stat.is_directory:
+            # No deeper: a symbolic link may lead back here.
+            if stat is not None and stat.is_directory and path.count("/") < _DEPTH:
                 rest += [f"{path}/{name}" for name in sorted(self._store.list(path))]
             else:
                 found.append((path, stat))

@@ -96,7 +96,8 @@ class _Looking:
             self._request.clock,
             name=name,
             members=members,
-            old=old,
+            # What has just been moved here is another entry, though it may have the old inode.
+            old=None if self._request.hints.get(name) else old,
             named=self._is_named,
         )
         try:

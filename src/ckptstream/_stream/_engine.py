@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 import anyio
 import anyio.lowlevel
 
 from .._model import Checkpoint, Status
 from .._watchers import Alarm, Watcher, current_watcher
+from ._agenda import Agenda
 from ._run import Run, checkpoint_of
-from ._words import Reporter, logger, status_of
+from ._words import logger, report, status_of
 from .arguments import Options
 
 _EXPIRED = "no new checkpoint came in time"
+_AHEAD = 2  # runs whose next checkpoint is verified at once, so that none waits for a slow one
+_CONSIDERED = 64  # runs among which one that is ready is looked for
 
 
 class Engine:
@@ -27,12 +30,16 @@ class Engine:
     def __init__(self, directories: Sequence[str], options: Options) -> None:
         self.options = options
         self._alarm = Alarm()
-        self._runs = [Run(directory, options, self._alarm) for directory in directories]
-        self._reporters = [Reporter(run) for run in self._runs]
+        self._agenda = Agenda[Run](self._alarm)
+        self._runs = {d: Run(d, options, self._agenda) for d in directories}
+        self._offers: dict[Run, None] = {}  # runs with checkpoints to deliver; the next one first
+        self._unreached = dict.fromkeys(self._runs.values())  # runs before their until_step
+        self._wanting: dict[Run, None] = {}  # runs that want a look
+        self._in_flight: dict[Run, None] = {}
+        self._unsealed: dict[Run, None] = {}  # runs before the end of their last look
         self._guard = anyio.ResourceGuard("waiting for a checkpoint in")
         self._watcher: Watcher | None = None
-        self._now = -math.inf
-        self._asked = 0.0
+        self._call = 0  # counts the calls of next_or_expired
         self._deadline: float | None = None  # survives cancelled calls
         self._ending: str | None = None  # why a last look is to be taken
         self._looks_last = False
@@ -53,7 +60,7 @@ class Engine:
         with self._guard:
             await anyio.lowlevel.checkpoint()
             self._bind()
-            self._asked = self._moment()
+            self._begin_call()
             remaining = self._remaining()
             if remaining is not None and remaining <= 0 and self.options.timeout_fn is None:
                 # There is only the last look left, and no other before it.
@@ -76,26 +83,25 @@ class Engine:
             # Nothing awaits after this line, nor above: a cancelled caller loses no checkpoint.
             return self._hand_out(run)
 
-    def _moment(self) -> float:
-        """
-        The event loop's time, but never the same twice.
+    def _begin_call(self) -> None:
+        self._call += 1
+        for run in self._in_flight:
+            run.renew(self._call)
 
-        What was asked for before is told from what was asked for after, however coarse the clock
-        is: uvloop's stands still while a task runs.
-        """
-        self._now = max(anyio.current_time(), math.nextafter(self._now, math.inf))
-        return self._now
+    # The wait.
 
     def _remaining(self) -> float | None:
         """Seconds until the timeout expires; None if nothing can expire."""
-        timeout = self.options.timeout
+        timeout, now = self.options.timeout, anyio.current_time()
         if timeout is None or self._ending is not None or self._ended is not None:
             return None
         if self._deadline is None:
-            # The wait starts when a checkpoint could be delivered at all.
-            begin = max(self._asked, min(run.ledger.eligible for run in self._runs))
+            begin = now
+            if self.options.min_interval_secs:
+                # The wait starts when a checkpoint could be delivered at all.
+                begin = max(now, min(run.ledger.eligible for run in self._runs.values()))
             self._deadline = begin + timeout
-        return self._deadline - self._asked
+        return self._deadline - now
 
     @contextmanager
     def asking(self) -> Generator[None]:
@@ -122,100 +128,141 @@ class Engine:
         """Wait until a run has a checkpoint that was verified since the caller asked."""
         assert self._watcher is not None
         while True:
-            self._take_in()
+            self._alarm.reset()
+            self._watcher.read()
+            self._watcher.review()
             if self._ended is not None:
                 raise StopAsyncIteration
-            now = self._moment()
-            if self._ending is not None and not self._looks_last:
-                self._looks_last = True
-                for run in self._runs:
-                    run.look_last(now)
-            if self._ending is None or self._has_looked_last():
-                ready = [run for run in self._runs if run.ready(now, self._asked)]
-                if ready:
-                    return ready[0]
+            now = anyio.current_time()
+            self._begin_last_look(now)
+            self._attend(now)
+            run = self._choose(now)
+            if run is not None:
+                return run
             if self._is_over():
                 self.end(self._ending or "every run has reached until_step")
                 continue
-            for run in self._runs:
-                if run.wants_look(now, self._asked):
-                    run.start_look(now)
+            self._start_looks(now)
             if not self._alarm.rung:
-                with anyio.CancelScope(deadline=min(run.due(now) for run in self._runs)):
+                with anyio.CancelScope(deadline=self._agenda.next):
                     await self._watcher.wait(self._alarm)
 
-    def _take_in(self) -> None:
-        """Everything that has happened: closed, woken, events, results of looks."""
-        assert self._watcher is not None
-        self._alarm.reset()
-        self._watcher.read()
-        self._watcher.review()
-        now = anyio.current_time()
-        for run, reporter in zip(self._runs, self._reporters, strict=True):
-            if run.merge(now) or run.hangs is not None:
-                reporter.report()
+    def _attend(self, now: float) -> None:
+        """To each run that has something to do: take its look's result, see what it wants."""
+        for run in self._agenda.take(now):
+            try:
+                if run.merge(now):
+                    self._in_flight.pop(run, None)
+            except BaseException:
+                self._in_flight.pop(run, None)
+                self._agenda.touch(run)  # The next call tries again.
+                raise
+            report(run)
+            self._sort(run)
+            if run.wants_look(now):
+                self._wanting[run] = None
+            else:
+                self._agenda.schedule(run, now)
+
+    def _sort(self, run: Run) -> None:
+        """Enter the run where it belongs."""
+        if run.ledger.candidate() is not None:
+            self._offers.setdefault(run)
+        else:
+            self._offers.pop(run, None)
+            if run.ledger.reached:
+                self._unreached.pop(run, None)
+        if run.sealed:
+            self._unsealed.pop(run, None)
+
+    def _choose(self, now: float) -> Run | None:
+        """A run whose next checkpoint is good to go. Have the first few verified, if none is."""
+        if self._unsealed:
+            return None
+        ahead = _AHEAD
+        for run in islice(self._offers, _CONSIDERED):
+            if run.ready(now, self._call):
+                return run
+            if ahead and run.hangs is None and run.wants_to_verify(now, self._call):
+                ahead -= 1
+                self._wanting[run] = None
+        return None
+
+    def _start_looks(self, now: float) -> None:
+        for run in self._wanting:
+            if not run.looking:
+                self._in_flight[run] = None
+                run.start_look(now, self._call)
+                self._agenda.schedule(run, now)
+        self._wanting.clear()
 
     def _hand_out(self, run: Run) -> Checkpoint:
         queued = run.ledger.candidate()
         assert queued is not None
         run.ledger.deliver(queued, anyio.current_time())
+        # To the end of the line: a backlog must not starve a run with a single new checkpoint.
+        self._offers.pop(run, None)
+        self._sort(run)
+        self._agenda.touch(run)
         self._deadline = None
         return checkpoint_of(run.directory, queued.name, queued.entry)
+
+    # The event loop.
 
     def _bind(self) -> None:
         """Live in the event loop that runs now: a stream may wander between loops when idle."""
         given = self.options.watcher
         watcher = current_watcher() if isinstance(given, str) else given
-        if watcher is not self._watcher and self._ended is None:
-            self._watcher, self._now = watcher, -math.inf
-            for run in self._runs:
+        if watcher is self._watcher:
+            return
+        self._watcher = watcher
+        if self._ended is None:
+            for run in self._runs.values():
                 run.bind(watcher)
-        elif self._watcher is None:
-            self._watcher = watcher
+
+    def release(self) -> None:
+        """Leave the event loop, whose watches and threads are then no longer needed."""
+        self._watcher = None
+        for run in self._runs.values():
+            run.unbind()
+
+    def wake(self) -> None:
+        """Look now, or at the next call."""
+        for run in self._runs.values():
+            run.all_changed()
 
     # The end.
 
-    def _has_looked_last(self) -> bool:
-        """Whether the last look is complete. Runs whose storage hangs do not count."""
-        for run in self._runs:
-            if run.hangs is not None:
-                run.ledger.sealed = True
-        return all(run.ledger.sealed for run in self._runs)
+    def _begin_last_look(self, now: float) -> None:
+        if self._ending is None or self._looks_last:
+            return
+        self._looks_last = True
+        for run in self._runs.values():
+            run.look_last(now)
+            self._unsealed[run] = None
 
     def _is_over(self) -> bool:
         if self._ending is not None:
-            return self._has_looked_last() and all(run.exhausted for run in self._runs)
-        ledgers = [run.ledger for run in self._runs]
-        return all(ledger.reached and ledger.candidate() is None for ledger in ledgers)
+            return not self._unsealed and all(run.exhausted for run in self._offers)
+        return not self._unreached
 
     def end(self, reason: str) -> None:
         """End for good. Idempotent; a task that waits gets `StopAsyncIteration`."""
         if self._ended is not None:
             return
         self._ended = reason
-        for run, reporter in zip(self._runs, self._reporters, strict=True):
+        for run in self._runs.values():
             if self._ending is not None:
                 run.abandon()
             run.unbind()
-            reporter.report()
+            report(run)
         logger.info("the stream has ended: %s", reason)
         self._alarm.ring()
 
-    def release(self) -> None:
-        """Leave the event loop, whose watches and threads are then no longer needed."""
-        self._watcher = None
-        for run in self._runs:
-            run.unbind()
-
-    def wake(self) -> None:
-        """Look now, or at the next call."""
-        for run in self._runs:
-            run.all_changed()
-
     def status(self) -> Status:
         """What the stream knows of each run, at this moment. Does not look."""
-        return Status(tuple(status_of(run) for run in self._runs), self._ended)
+        return Status(tuple(status_of(run) for run in self._runs.values()), self._ended)
 
     def __str__(self) -> str:
-        runs = ", ".join(repr(run.directory) for run in self._runs)
+        runs = ", ".join(map(repr, self._runs))
         return f"{runs} (ended: {self._ended})" if self._ended else runs

@@ -8,6 +8,7 @@ import re
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .._model import Missed
 from .._scan import Entry, Look, Trouble
@@ -17,18 +18,37 @@ WATCHED_FINISHED = 3  # finished checkpoints that are watched for being written 
 _REMEMBERED_MISSED = 100
 
 
+class Moment(NamedTuple):
+    """
+    When a look was made.
+
+    Counted in calls, since clocks are coarse: uvloop's stands still while a task runs.
+
+    Attributes:
+        call: The number of the caller's call that it was made in.
+        began: When it was asked for, on the event loop's clock.
+    """
+
+    call: int = -1
+    began: float = -math.inf
+
+    def serves(self, needed: Moment) -> bool:
+        """Whether it was made in that call or later, and not before that moment."""
+        return self.call >= needed.call and self.began >= needed.began
+
+
 @dataclass(slots=True)
 class Queued:
     """
     A finished checkpoint that waits to be delivered.
 
     Attributes:
-        verified: When the last look that saw it finished was asked for.
+        verified: When a look last saw it finished.
     """
 
     name: str
     entry: Entry
-    verified: float
+    verified: Moment
 
 
 class Ledger:
@@ -69,14 +89,14 @@ class Ledger:
         self._baseline = -math.inf
         self._baseline_due = options.skip_existing
 
-    def merge(self, look: Look, judged: Collection[str], began: float, clock: float) -> None:
+    def merge(self, look: Look, judged: Collection[str], seen: Moment, clock: float) -> None:
         """
         Enter what a look found.
 
         Args:
             look: Its result.
             judged: Names that it was told to look into.
-            began: When it was asked for, on the event loop's clock.
+            seen: When it was made.
             clock: The time now, on the look's clock.
         """
         first, self.fresh = not self.looked, ()
@@ -96,12 +116,12 @@ class Ledger:
         self.fresh = tuple(name for name, _ in finds[-WATCHED_FINISHED:])
         for queued in self.queue:
             if queued.name in judged:
-                queued.verified = began
+                queued.verified = seen
         if self._baseline_due:
             self._baseline, self._baseline_due = clock, False
             self._pass_over(finds)
         else:
-            self._accept(finds, began)
+            self._accept(finds, seen)
 
     def _enter(self, look: Look) -> list[tuple[str, Entry]]:
         """Take over what has changed; return what is finished and new."""
@@ -118,7 +138,7 @@ class Ledger:
                 finds.append((name, entry))
         return finds
 
-    def _accept(self, finds: list[tuple[str, Entry]], began: float) -> None:
+    def _accept(self, finds: list[tuple[str, Entry]], seen: Moment) -> None:
         if self.sealed:
             return
         for name, entry in finds:
@@ -129,7 +149,7 @@ class Ledger:
             if self._unqueue(name) is not None:
                 self._miss(name, entry.step, finished=True)  # overwritten before it was delivered
             self._remember(name, entry)
-            self.queue.append(Queued(name, entry, began))
+            self.queue.append(Queued(name, entry, seen))
 
     def _pass_over(self, finds: list[tuple[str, Entry]]) -> None:
         for name, entry in finds:

@@ -6,6 +6,9 @@ import math
 import os
 import random
 import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -15,13 +18,15 @@ from .._model import Checkpoint
 from .._scan import Entry, Ground, Look, Request, Trouble, look
 from .._stores import mount
 from .._threads import HUNG_AFTER, Job
-from .._watchers import Alarm, Subscription, Watcher
+from .._watchers import Subscription, Watcher
 from ..layouts import pointer_layouts
-from ._ledger import Ledger
+from ._agenda import Agenda
+from ._ledger import Ledger, Moment
 from .arguments import Options
 
 SAFETY_INTERVAL = 120.0  # seconds between looks that trust no event
 _GAP_INTERVAL = 1.0  # seconds between looks at a run that cannot be read
+_BRIEF = 0.1  # seconds: what a look saw so long ago counts as seen now
 _MARGIN = 0.001  # seconds: timers of an event loop may fire a little early
 
 
@@ -37,6 +42,15 @@ class Sight(NamedTuple):
     look: Look = Look()
 
 
+@dataclass(slots=True)
+class Told:
+    """What was logged of a run already: the last reason, warnings, how many were missed."""
+
+    reason: str = ""
+    warned: tuple[str, ...] = ()
+    missed: int = 0
+
+
 class Run:
     """
     One run of a stream. All of it happens in the event loop, but for the look itself.
@@ -45,20 +59,22 @@ class Run:
     next call. A hint is spent only when the look it caused is merged.
     """
 
-    def __init__(self, directory: str, options: Options, alarm: Alarm) -> None:
+    def __init__(self, directory: str, options: Options, agenda: Agenda[Run]) -> None:
         self.directory = directory
         self.ledger = Ledger(directory, options)
         self.sight = Sight()
+        self.told = Told()
         self._options = options
-        self._alarm = alarm
+        # Weak: a stream that is dropped must go at once, not when the garbage is collected.
+        self._agenda = weakref.ref(agenda)
+        self._done = partial(_call, weakref.WeakMethod(self._touch))
         self._pointers = {layout.pointer for layout in pointer_layouts(options.layout)}
         self._watcher: Watcher | None = None
         self._subscription: Subscription | None = None
         self._job: Job[Look] | None = None
-        self._began = -math.inf  # when the look in flight was asked for
         self._thorough = False
-        self._looked = -math.inf  # when the last look that was merged was asked for
-        self._listed = -math.inf  # the same of the last one that listed the directory
+        self._moment = Moment()  # of the look in flight
+        self._looked = self._listed = Moment()  # of the last look, and of the last listing, merged
         self._ground: Ground | None = None
         self._hints: dict[str, bool] = {}
         self._spent: dict[str, bool] = {}
@@ -75,11 +91,11 @@ class Run:
         """Something happened to an entry; the latest one goes last."""
         if self._concerns(name):
             self._hints[name] = self._hints.pop(name, False) or arrived
-            self._alarm.ring()
+            self._touch()
         elif not self.ledger.entries:
             # What lies there explains the silence; it need not be explained at once.
             self._poll_at = min(self._poll_at, anyio.current_time() + _GAP_INTERVAL)
-            self._alarm.ring()
+            self._touch()
 
     def _concerns(self, name: str) -> bool:
         """Whether a name is part of a checkpoint; most events tell of something else."""
@@ -90,7 +106,12 @@ class Run:
     def all_changed(self) -> None:
         """Anything may have happened."""
         self._everything = True
-        self._alarm.ring()
+        self._touch()
+
+    def _touch(self) -> None:
+        agenda = self._agenda()
+        if agenda is not None:
+            agenda.touch(self)
 
     # Looks.
 
@@ -107,55 +128,59 @@ class Run:
                 self._spent[name] = self._spent.pop(name, False) or arrived
             self._hints, self._spent = self._spent, {}
         if self._job is not None:
-            self._job.notify(self._alarm.ring)
+            self._job.notify(self._done)
+        self._touch()
 
     def unbind(self) -> None:
         """Watch nothing any more."""
         self._watcher = self._subscription = None
 
     @property
+    def looking(self) -> bool:
+        """Whether a look is in flight."""
+        return self._job is not None
+
+    @property
     def hangs(self) -> float | None:
         """Seconds since the storage last answered, if the look in flight hangs."""
         return None if self._job is None else self._job.hangs
 
-    def listed_since(self, moment: float) -> bool:
-        """Whether a listing asked for at or after *moment* has been merged."""
-        return self._listed >= moment
+    def renew(self, call: int) -> None:
+        """A look that is still going on when the caller asks again serves that call, too."""
+        job = self._job
+        if job is not None and not job.done and time.monotonic() - job.began_at < _BRIEF:
+            self._moment = self._moment._replace(call=call)
 
-    def wants_look(self, now: float, since: float) -> bool:
-        """
-        Whether to look now.
+    def wants_look(self, now: float) -> bool:
+        """Whether to look now, at whatever may have changed."""
+        return self._job is None and (self._everything or bool(self._hints) or self._timer() <= now)
 
-        Args:
-            now: The event loop's time.
-            since: A checkpoint that waits must have been verified at or after this moment.
-        """
-        if self._job is not None:
-            return False
-        if self._timer() <= now or self._everything or bool(self._hints):
-            return True
-        return self.ledger.eligible <= now and not self._is_verified(since)
+    def wants_to_verify(self, now: float, call: int) -> bool:
+        """Whether to look now, since the next checkpoint was not verified in this call."""
+        eligible = self.ledger.eligible <= now
+        return eligible and self._job is None and not self._is_verified(call)
 
-    def _is_verified(self, since: float) -> bool:
+    def _is_verified(self, call: int) -> bool:
         head = self.ledger.candidate()
         if head is None:
             return True
-        since = max(since, self.ledger.eligible)
         if self.sight.look.trouble is not None:
-            return self._looked >= since  # Asked once; now it is waited out.
-        if head.verified < since:
+            return self._looked.call >= call  # Asked once; now it is waited out.
+        # With min_interval_secs a call may be much older than the moment that counts.
+        needed = Moment(call, self.ledger.eligible)
+        if not head.verified.serves(needed):
             return False
         # The newest when the caller asks: what is polled must be asked.
         polled = self._options.latest_only and self.sight.look.watcher == "poll"
-        return not polled or self.listed_since(since)
+        return not polled or self._listed.serves(needed)
 
-    def ready(self, now: float, since: float) -> bool:
-        """Whether the candidate may be handed out as it stands."""
+    def ready(self, now: float, call: int) -> bool:
+        """Whether the next checkpoint may be handed out as it stands."""
         if self.ledger.candidate() is None or self.ledger.eligible > now:
             return False
-        if self._options.latest_only and (self._hints or self._everything):
+        if self._options.latest_only and (self._hints or self._everything or self._job):
             return False
-        return self.sight.look.trouble is None and self._is_verified(since)
+        return self.sight.look.trouble is None and self._is_verified(call)
 
     def _timer(self) -> float:
         settle_at = min(self._settling.values(), default=math.inf)
@@ -171,8 +196,8 @@ class Run:
         waits = self.ledger.eligible > now and self.ledger.candidate() is not None
         return min(due, self.ledger.eligible) if waits else due
 
-    def start_look(self, now: float) -> None:
-        """Begin the look that is due."""
+    def start_look(self, now: float, call: int) -> None:
+        """Begin the look that is due, in the caller's call of that number."""
         assert self._watcher is not None
         thorough = self._safety_at <= now
         full = self._everything or thorough or self._poll_at <= now
@@ -183,7 +208,7 @@ class Run:
         settled = [name for name, moment in self._settling.items() if moment <= now]
         self._hints = dict.fromkeys(settled, False) | self._hints
         self._spent, self._hints = self._hints, {}
-        self._everything, self._began, self._thorough = False, now, thorough
+        self._everything, self._moment, self._thorough = False, Moment(call, now), thorough
         request = Request(
             directory=self.directory,
             layout=self._options.layout,
@@ -200,7 +225,7 @@ class Run:
             clock=self._watcher.clock,
         )
         self._job = Job(partial(look, request), partial(_lane, self.directory))
-        self._watcher.submit(self._job, self._alarm.ring)
+        self._watcher.submit(self._job, self._done)
 
     def merge(self, now: float) -> bool:
         """
@@ -213,19 +238,24 @@ class Run:
             return False
         assert self._watcher is not None
         job, self._job = self._job, None
-        result = job.take()
+        try:
+            result = job.take()
+        except BaseException:
+            self._everything = True  # A layout of the user's failed. Its hints are not spent.
+            raise
         if result.trouble is Trouble.NOT_A_DIRECTORY and not self.ledger.looked:
             self._everything = True
             raise NotADirectoryError(f"{result.detail}: name the directory that holds checkpoints")
         self.sight = Sight(time.monotonic(), result)
-        self.ledger.merge(result, self._spent, self._began, self._watcher.clock())
-        self._ground, self._spent, self._looked = result.ground, {}, self._began
+        self._looked = self._moment
+        self.ledger.merge(result, self._spent, self._looked, self._watcher.clock())
+        self._ground, self._spent = result.ground, {}
         self._schedule(result, now)
         return True
 
     def _schedule(self, result: Look, now: float) -> None:
         if result.trouble is None and result.full:
-            self._listed = self._began
+            self._listed = self._looked
         if self._thorough or self._safety_at == -math.inf:
             # Jittered, so that a thousand runs that began together do not look together.
             self._safety_at = now + SAFETY_INTERVAL * random.uniform(0.9, 1.1)
@@ -260,19 +290,27 @@ class Run:
     def look_last(self, now: float) -> None:
         """Take one complete look, begun now or later."""
         self._last_from, self._everything = now, True
+        self._touch()
 
     def _seal(self, result: Look, now: float) -> None:
         """A complete look includes the settle interval where evidence needs two looks."""
         if self._last_until is not None:
-            if self._began >= self._last_until:
+            if self._looked.began >= self._last_until:
                 self.ledger.sealed = True
-        elif self._began >= self._last_from and (result.full or result.trouble is not None):
+        elif self._looked.began >= self._last_from and (result.full or result.trouble is not None):
             if result.settling and result.ground is not None:
                 self._last_until = now + result.ground.profile.settle + _MARGIN
             else:
                 self.ledger.sealed = True
         if self.ledger.sealed:
             self._last_until = None
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the last look is complete. A run whose storage hangs does not count."""
+        if self.hangs is not None and self._last_from < math.inf:
+            self.ledger.sealed = True
+        return self.ledger.sealed
 
     @property
     def exhausted(self) -> bool:
@@ -284,6 +322,12 @@ class Run:
         """The stream has ended: what was queued in a directory that is gone is lost."""
         if self.sight.look.trouble is Trouble.MISSING:
             self.ledger.abandon()
+
+
+def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    bound = method()
+    if bound is not None:
+        bound()
 
 
 def _lane(directory: str) -> str:

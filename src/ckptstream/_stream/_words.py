@@ -73,65 +73,59 @@ def status_of(run: Run) -> RunStatus:
     )
 
 
-class Reporter:
+def report(run: Run) -> None:
     """
-    Tells a run's news once: nobody calls `status()` while blocked in `async for`.
+    Log what is new: nobody calls `status()` while blocked in `async for`.
 
     Each new reason for waiting is one INFO record; what needs a person is one WARNING.
     """
+    told, look = run.told, run.sight.look
+    reason = waiting_for(run)
+    waits = look.trouble is not None or not run.ledger.queue
+    if waits and reason != told.reason:
+        told.reason = reason
+        logger.info("%s: %s", run.directory, reason)
+        _warn(run, reason)
+    _report_missed(run)
+    if look.out_of is not None:
+        _once(run, f"{look.out_of} is exhausted: polling instead; raise it with sysctl")
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._reason = ""
-        self._warned = set[str]()
-        self._missed = 0
 
-    def report(self) -> None:
-        """Log what is new since the last time."""
-        run = self._run
-        reason = waiting_for(run)
-        waits = run.sight.look.trouble is not None or not run.ledger.queue
-        if waits and reason != self._reason:
-            self._reason = reason
-            logger.info("%s: %s", run.directory, reason)
-            self._warn(reason)
-        self._report_missed()
-        out_of = run.sight.look.out_of
-        if out_of is not None:
-            self._once(f"{out_of} is exhausted: polling instead; raise it with sysctl")
+def _warn(run: Run, reason: str) -> None:
+    look = run.sight.look
+    if run.hangs is not None:
+        _once(run, f"{reason}; other runs go on: check the mount")
+    elif look.trouble is Trouble.MISSING:
+        _once(run, f"{reason}: it is waited for; check the path")
+    elif look.trouble is not None:
+        _once(run, f"{reason}: it is waited for; check its permissions and its mount")
+    elif look.foreign is not None and not run.ledger.entries:
+        _once(run, f"{reason}: {_remedy(run)}")
 
-    def _warn(self, reason: str) -> None:
-        look = self._run.sight.look
-        if self._run.hangs is not None:
-            self._once(f"{reason}; other runs go on: check the mount")
-        elif look.trouble is Trouble.MISSING:
-            self._once(f"{reason}: it is waited for; check the path")
-        elif look.trouble is not None:
-            self._once(f"{reason}: it is waited for; check its permissions and its mount")
-        elif look.foreign is not None and not self._run.ledger.entries:
-            self._once(f"{reason}: {self._remedy()}")
 
-    def _remedy(self) -> str:
-        foreign = self._run.sight.look.foreign
-        if foreign is None or not foreign.below:
-            return "name the layout, such as layout='step_{step}/DONE', or another directory"
-        example = self._run.directory.rstrip("/") + "/" + foreign.below[0]
-        count = len(foreign.below)
-        holds = "1 sub-directory holds" if count == 1 else f"{count} sub-directories hold"
-        return f"{holds} checkpoints: follow {example!r}"
+def _remedy(run: Run) -> str:
+    foreign = run.sight.look.foreign
+    if foreign is None or not foreign.below:
+        return "name the layout, such as layout='step_{step}/DONE', or another directory"
+    example = run.directory.rstrip("/") + "/" + foreign.below[0]
+    count = len(foreign.below)
+    holds = "1 sub-directory holds" if count == 1 else f"{count} sub-directories hold"
+    return f"{holds} checkpoints: follow {example!r}"
 
-    def _once(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            logger.warning("%s: %s", self._run.directory, text)
 
-    def _report_missed(self) -> None:
-        ledger = self._run.ledger
-        new, self._missed = ledger.missed_count - self._missed, ledger.missed_count
-        if new <= 0:
-            return
-        for missed in list(ledger.missed)[-new:][:_MANY]:
-            how = "finished but deleted" if missed.finished else "deleted before it was finished"
-            logger.warning("%s: missed, %s before it could be delivered", missed.path, how)
-        if new > _MANY:
-            logger.warning("%s: %d more were missed", self._run.directory, new - _MANY)
+def _once(run: Run, text: str) -> None:
+    if text not in run.told.warned:
+        run.told.warned += (text,)
+        logger.warning("%s: %s", run.directory, text)
+
+
+def _report_missed(run: Run) -> None:
+    ledger, told = run.ledger, run.told
+    new, told.missed = ledger.missed_count - told.missed, ledger.missed_count
+    if new <= 0:
+        return
+    for missed in list(ledger.missed)[-new:][:_MANY]:
+        how = "finished but deleted" if missed.finished else "deleted before it was finished"
+        logger.warning("%s: missed, %s before it could be delivered", missed.path, how)
+    if new > _MANY:
+        logger.warning("%s: %d more were missed", run.directory, new - _MANY)

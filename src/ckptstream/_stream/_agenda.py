@@ -1,0 +1,72 @@
+"""Which runs have something to do, and when: those that have nothing cost nothing."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
+
+from .._watchers import Alarm
+
+
+class Item(Protocol):
+    """Something that can be due."""
+
+    def due(self, now: float) -> float:
+        """When there will be something to do, if nothing happens before."""
+        ...
+
+
+T = TypeVar("T", bound=Item)
+
+
+class Agenda(Generic[T]):
+    """
+    What a stream has to attend to when it wakes.
+
+    One event must not cost more because ten thousand other runs are followed: nothing here goes
+    over all of them.
+    """
+
+    def __init__(self, alarm: Alarm) -> None:
+        self._alarm = alarm
+        self._touched: dict[T, None] = {}
+        self._timers: list[tuple[float, int, T]] = []
+        self._scheduled: dict[T, float] = {}
+        self._count = 0
+
+    def touch(self, item: T) -> None:
+        """Something happened to *item*: attend to it when the stream wakes, which is now."""
+        self._touched[item] = None
+        self._alarm.ring()
+
+    def take(self, now: float) -> Iterator[T]:
+        """What was touched, and whose time has come; what is not taken stays."""
+        while self._timers and self._timers[0][0] <= now:
+            moment, _, item = heapq.heappop(self._timers)
+            if self._scheduled.get(item) == moment:
+                del self._scheduled[item]
+                self._touched[item] = None
+        while self._touched:
+            item = next(iter(self._touched))
+            del self._touched[item]
+            yield item
+
+    def schedule(self, item: T, now: float) -> None:
+        """Attend to *item* when it is due. A later moment than before is noticed at the earlier."""
+        moment = item.due(now)
+        if moment < self._scheduled.get(item, math.inf):
+            self._scheduled[item] = moment
+            self._count += 1  # Items cannot be compared; equal moments keep their order.
+            heapq.heappush(self._timers, (moment, self._count, item))
+
+    def forget(self, item: T) -> None:
+        """Never attend to *item* again."""
+        self._touched.pop(item, None)
+        self._scheduled.pop(item, None)
+
+    @property
+    def next(self) -> float:
+        """When the next item is due."""
+        return self._timers[0][0] if self._timers else math.inf

@@ -47,9 +47,7 @@ class VirtualSelector(selectors.DefaultSelector):
         super().__init__()
         self.now = 1000.0
 
-    def select(
-        self, timeout: float | None = None
-    ) -> list[tuple[selectors.SelectorKey, selectors._EventMask]]:
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready and timeout is None:
             raise RuntimeError("nothing will ever happen")
@@ -137,7 +135,7 @@ async def rest(stream: AsyncIterator[Checkpoint]) -> list[int | None]:
     return [checkpoint.step async for checkpoint in stream]
 
 
-async def save_at(moments: Mapping[float, int], run: Path, watcher: ManualWatcher) -> None:
+async def save_at(moments: Mapping[int, int], run: Path, watcher: ManualWatcher) -> None:
     """
     Save steps so many seconds from now, and tell of it.
     """

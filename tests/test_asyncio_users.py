@@ -405,21 +405,20 @@ async def test_cancel_and_event_in_the_same_tick(run: Path) -> None:
     stream = follow(run, layout=LAYOUT, watcher=watcher)
     for step in range(ROUNDS):
         waiter = asking(stream)
-        await watcher.waiting()
+        await guarded(watcher.waiting())
         path = save(run, step, LAYOUT)
         actions = [watcher.touch, partial(watcher.event, Path(path).name, arrived=True)]
         accepted = False
-        for action in chance.choice([[0, 1], [1, 0], [2, 0], [0, 2], [0], [0, 1, 0]]):
+        for action in chance.choice([[0, 1], [1, 0], [2, 0], [0, 2], [1], [0, 1, 0]]):
             if action:
                 actions[action - 1]()
             else:
                 accepted |= waiter.cancel()
             for _ in range(chance.choice([0, 0, 0, 1, 2])):
                 await asyncio.sleep(0)
-        await asyncio.wait([waiter])
+        await guarded(asyncio.wait([waiter]))
         assert accepted == waiter.cancelled()
-        found = await anext(stream) if waiter.cancelled() else None
-        assert step == (waiter.result() if found is None else found.step)
+        assert step == (await guarded(asking(stream)) if accepted else waiter.result())
         shutil.rmtree(path)
 
 
@@ -664,15 +663,16 @@ def callers(monkeypatch: pytest.MonkeyPatch) -> dict[int, set[str]]:
     return threads
 
 
+@pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.asyncio
 async def test_no_call_in_the_loop_touches_the_storage(
-    run: Path, callers: dict[int, set[str]], caplog: pytest.LogCaptureFixture
+    run: Path, callers: dict[int, set[str]], caplog: pytest.LogCaptureFixture, debug: bool
 ) -> None:
     """
     Ten thousand entries, and every listing and every stat is made by another thread.
     """
     loop = asyncio.get_running_loop()
-    loop.set_debug(True)
+    loop.set_debug(debug)
     loop.slow_callback_duration = 0.05
     for number in range(10_000):
         (run / f"events.{number}").touch()
@@ -701,5 +701,6 @@ async def test_no_call_in_the_loop_touches_the_storage(
     print(f"slow callbacks: {[record.getMessage()[:90] for record in caplog.records]}")
 
     assert list(range(201)) == found
-    assert set() == callers.pop(threading.get_ident(), set())
+    in_loop = callers.pop(threading.get_ident(), set())
+    assert set() == in_loop - ({"open", "stat"} if debug else set())  # asyncio reads its source
     assert {"listdir", "stat"} <= set.union(*callers.values())

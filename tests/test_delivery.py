@@ -174,21 +174,21 @@ async def test_what_is_unfinished_again_is_not_handed_out(
         save(run, step, layout, earlier=range(1, step))
     stream = follow(run, watcher=watcher)
     await anext(stream)
-    (victim,) = {
+    victims = {
         "hf": ["checkpoint-2/trainer_state.json"],
-        "orbax": ["2/_CHECKPOINT_METADATA"],
+        "orbax": ["2/_CHECKPOINT_METADATA", "2/commit_success.txt"],
         "tensorflow": ["ckpt-2.index"],
     }[layout]
-    content = (run / victim).read_bytes()
-    (run / victim).unlink()
-    if layout == "orbax":
-        (run / "2/commit_success.txt").unlink()
+    contents = {run / name: (run / name).read_bytes() for name in victims}
+    for path in contents:
+        path.unlink()
 
     assert [] == await steps(stream, watcher)
     assert 1 == len(run_status(stream).unfinished)
     assert [] == missed(stream)
 
-    (run / victim).write_bytes(content)
+    for path, content in contents.items():
+        path.write_bytes(content)
     if layout == "tensorflow":
         for operation in operations(2, layout, earlier=[1]):
             apply(operation, run)
@@ -900,9 +900,7 @@ async def test_skip_existing_passes_over_what_is_still_settling(
     It was finished before the first look, which merely cannot tell yet.
     """
     save(run, 1, "ckpt_{step}.pt")
-    stream = follow(
-        run, layout="ckpt_{step}.pt", skip_existing=True, timeout=300, watcher=watcher
-    )
+    stream = follow(run, layout="ckpt_{step}.pt", skip_existing=True, timeout=300, watcher=watcher)
     with anyio.move_on_after(0.5):
         await anext(stream)
     assert 0 == run_status(stream).skipped
@@ -922,9 +920,7 @@ async def test_skip_existing_delivers_what_is_still_written_at_the_first_look(
     """
     first, *others = operations(1, "ckpt_{step}.pt")
     apply(first, run)
-    stream = follow(
-        run, layout="ckpt_{step}.pt", skip_existing=True, timeout=300, watcher=watcher
-    )
+    stream = follow(run, layout="ckpt_{step}.pt", skip_existing=True, timeout=300, watcher=watcher)
     with anyio.move_on_after(0.5):
         await anext(stream)
     for operation in others:
@@ -1082,10 +1078,10 @@ async def consume(stream: CheckpointStream, found: list[int | None]) -> None:
 
 
 def interrupted_stream(run: Path, real: bool, ends: str) -> CheckpointStream:
-    watcher = "auto" if real else ManualWatcher()
+    watcher = None if real else ManualWatcher()
     if ends == "timeout":
-        return follow(run, timeout=0, watcher=watcher)
-    return follow(run, until_step=3, watcher=watcher)
+        return follow(run, timeout=0, watcher=watcher or "auto")
+    return follow(run, until_step=3, watcher=watcher or "auto")
 
 
 @pytest.mark.parametrize("real", [False, True], ids=["inline looks", "threads"])
@@ -1280,10 +1276,15 @@ async def test_leaving_the_block_ends_the_stream(run: Path, watcher: ManualWatch
     `async with` closes, also when what is inside it raises.
     """
     save(run, 1)
-    with pytest.raises(ZeroDivisionError):
-        async with follow(run, watcher=watcher) as stream:
+    stream = follow(run, watcher=watcher)
+
+    async def evaluate() -> None:
+        async with stream:
             async for _ in stream:
                 raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await evaluate()
 
     assert "its block was left" == stream.status().ended
     with pytest.raises(StopAsyncIteration):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class RunStatus:
         lines += [f"  missed: {missed.path}" for missed in self.missed]
         if self.skipped:
             lines.append(f"  skipped: {self.skipped}")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def _eyes(self) -> str:
         if self.watcher is None:
@@ -137,6 +138,28 @@ class Status:
             numbers = (text(run.queued), unfinished, missed, text(run.skipped))
             rows.append((text(run.run), text(run.waiting_for), newest, *numbers))
         return table(rows)
+
+
+class FileStat(NamedTuple):
+    """
+    One file or directory, as the store shows it.
+
+    Attributes:
+        size: In bytes.
+        mtime_ns: By the store's own clock: compare it with other times of the same store only.
+        inode: 0 where the filesystem does not keep inode numbers.
+        is_directory: True for a directory.
+    """
+
+    size: int
+    mtime_ns: int
+    inode: int
+    is_directory: bool
+
+
+def printable(value: str) -> str:
+    """What can be printed and logged anywhere: a name that is not UTF-8 is shown with escapes."""
+    return value.encode("utf-8", "backslashreplace").decode()
 
 
 def text(value: object) -> str:

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from .layouts import FileStat
+from ._model import FileStat
 
 T = TypeVar("T")
 

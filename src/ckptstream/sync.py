@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Generator
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future, InvalidStateError, wait
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+_MOMENT = 0.05  # seconds after which Ctrl-C is noticed at the latest
 
 
 class CheckpointStream:
@@ -94,7 +96,7 @@ class CheckpointStream:
             with self._living:
                 self._portal = portal
             try:
-                return portal.call(self._next_or_expired)
+                return _result(portal.start_task_soon(self._next_or_expired))
             finally:
                 with self._living:
                     self._portal = None
@@ -158,8 +160,9 @@ class CheckpointStream:
 class PathStream:
     """A `CheckpointStream` that gives paths; what `checkpoints_iterator` returns."""
 
-    def __init__(self, stream: CheckpointStream) -> None:
-        self._stream = stream
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._stream = CheckpointStream(engine)
 
     def __iter__(self) -> PathStream:
         return self
@@ -189,6 +192,9 @@ class PathStream:
         traceback: TracebackType | None,
     ) -> None:
         self._stream.close()
+
+    def __repr__(self) -> str:
+        return f"<{__name__}.{type(self).__name__} of {self._engine}>"
 
 
 def follow(
@@ -233,7 +239,7 @@ def checkpoints_iterator(
     paths = _stream.checkpoints_iterator(
         checkpoint_dir, min_interval_secs, timeout, timeout_fn, layout=layout, watcher=watcher
     )
-    return PathStream(CheckpointStream(paths.engine))
+    return PathStream(paths.engine)
 
 
 def wait_for_new_checkpoint(
@@ -272,11 +278,23 @@ def latest_checkpoint(
 
 
 def _wait_for(awaitable: Awaitable[T]) -> T:
-    async def wait() -> T:
+    async def complete() -> T:
         return await awaitable
 
     with _portal() as portal:
-        return portal.call(wait)
+        return _result(portal.start_task_soon(complete))
+
+
+def _result(future: Future[T]) -> T:
+    """
+    Wait for a future's result.
+
+    A signal that comes just before the thread blocks sets Python's flag but does not wake the
+    thread any more: it blocks for moments only.
+    """
+    while not wait([future], _MOMENT).done:
+        pass
+    return future.result()
 
 
 @contextmanager

@@ -38,6 +38,6 @@ async def test_what_rotation_deletes_is_delivered_or_missed(tmp_path: Path) -> N
     """
     followed = await follow("hf_trainer.py", tmp_path / "run", 6, 2, until=6)
 
-    assert list(range(1, 7)) == followed.account(), followed
+    assert list(range(1, 7)) == followed.account(), (followed.steps, followed.missed)
     assert followed.steps == sorted(step for step in followed.steps if step is not None)
     assert 6 == followed.steps[-1]

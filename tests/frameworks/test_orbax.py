@@ -47,7 +47,7 @@ async def test_what_retention_deletes_is_delivered_or_missed(
     """
     followed = await follow("orbax_manager.py", tmp_path / "run", 8, 2, mode, background, until=8)
 
-    assert list(range(1, 9)) == followed.account(), followed
+    assert list(range(1, 9)) == followed.account(), (followed.steps, followed.missed)
     assert followed.steps == sorted(step for step in followed.steps if step is not None)
     assert 8 == followed.steps[-1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -39,6 +40,7 @@ class Engine:
         self._unsealed: dict[Run, None] = {}  # runs before the end of their last look
         self._guard = anyio.ResourceGuard("waiting for a checkpoint in")
         self._watcher: Watcher | None = None
+        self._epoch: float | None = None  # the event loop's time when time.monotonic() was 0
         self._call = 0  # counts the calls of next_or_expired
         self._deadline: float | None = None  # survives cancelled calls
         self._ending: str | None = None  # why a last look is to be taken
@@ -216,9 +218,14 @@ class Engine:
         if watcher is self._watcher:
             return
         self._watcher = watcher
+        # Each of trio's loops has a clock of its own, which begins anywhere.
+        epoch = anyio.current_time() - time.monotonic()
+        shift, self._epoch = 0.0 if self._epoch is None else epoch - self._epoch, epoch
+        if self._deadline is not None:
+            self._deadline += shift
         if self._ended is None:
             for run in self._runs.values():
-                run.bind(watcher)
+                run.bind(watcher, shift)
 
     def release(self) -> None:
         """Leave the event loop, whose watches and threads are then no longer needed."""

@@ -229,10 +229,12 @@ class Ledger:
 
     def deliver(self, queued: Queued, now: float) -> None:
         """Take the candidate out of the queue; it is delivered."""
-        self.queue.remove(queued)
         if self._options.latest_only:
-            self.skipped += len(self.queue)
-            self.queue.clear()
+            # What comes after it the pointer has not named yet; it is not passed over.
+            while self.queue[0] is not queued:
+                self.queue.popleft()
+                self.skipped += 1
+        self.queue.remove(queued)
         self.delivered = queued
         self.eligible = now + self._options.min_interval_secs
         self._reach(queued.entry.step)

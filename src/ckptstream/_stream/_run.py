@@ -115,18 +115,20 @@ class Run:
 
     # Looks.
 
-    def bind(self, watcher: Watcher) -> None:
-        """Live in the event loop of *watcher* from now on."""
-        self._watcher, self._safety_at = watcher, -math.inf
+    def bind(self, watcher: Watcher, shift: float) -> None:
+        """Live in the event loop of *watcher* from now on; its clock is *shift* ahead of before."""
+        self._watcher, self._safety_at, self._poll_at = watcher, -math.inf, math.inf
+        self.ledger.eligible += shift
+        self._last_from += shift
+        self._last_until = None if self._last_until is None else self._last_until + shift
+        self._settling.clear()
+        self._moment = self._moment._replace(began=self._moment.began + shift)
         polls = self._options.watcher == "poll"
         self._subscription = None if polls else watcher.subscribe(self)
         self._everything, self._ground = True, None
         if self._job is not None and not self._job.started:
             # The threads that were to make this look may have gone with their event loop.
             self._job = None
-            for name, arrived in self._hints.items():
-                self._spent[name] = self._spent.pop(name, False) or arrived
-            self._hints, self._spent = self._spent, {}
         if self._job is not None:
             self._job.notify(self._done)
         self._touch()
@@ -206,8 +208,10 @@ class Run:
             self._hints.setdefault(head.name, False)
             full |= self._options.latest_only and self.sight.look.watcher == "poll"
         settled = [name for name, moment in self._settling.items() if moment <= now]
-        self._hints = dict.fromkeys(settled, False) | self._hints
-        self._spent, self._hints = self._hints, {}
+        hints, self._hints = dict.fromkeys(settled, False) | self._hints, {}
+        # What is left of the look before was not seen by it: it failed, or was never made.
+        left = {name: arrived for name, arrived in self._spent.items() if name not in hints}
+        self._spent = left | {n: a or self._spent.get(n, False) for n, a in hints.items()}
         self._everything, self._moment, self._thorough = False, Moment(call, now), thorough
         request = Request(
             directory=self.directory,
@@ -241,7 +245,7 @@ class Run:
         try:
             result = job.take()
         except BaseException:
-            self._everything = True  # A layout of the user's failed. Its hints are not spent.
+            self._everything = True  # A layout of the user's failed.
             raise
         if result.trouble is Trouble.NOT_A_DIRECTORY and not self.ledger.looked:
             self._everything = True
@@ -249,7 +253,9 @@ class Run:
         self.sight = Sight(time.monotonic(), result)
         self._looked = self._moment
         self.ledger.merge(result, self._spent, self._looked, self._watcher.clock())
-        self._ground, self._spent = result.ground, {}
+        self._ground = result.ground
+        if result.trouble is None:
+            self._spent = {}
         self._schedule(result, now)
         return True
 
@@ -290,6 +296,8 @@ class Run:
     def look_last(self, now: float) -> None:
         """Take one complete look, begun now or later."""
         self._last_from, self._everything = now, True
+        # The one in flight does not count, even where a coarse clock says that it began just now.
+        self._moment = self._moment._replace(began=-math.inf)
         self._touch()
 
     def _seal(self, result: Look, now: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from types import TracebackType
 
 import anyio
@@ -50,6 +51,9 @@ class PathStream:
     def status(self) -> Status:
         """What it knows; see `CheckpointStream.status`."""
         return self._stream.status()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.engine}>"
 
 
 def checkpoints_iterator(
@@ -132,9 +136,14 @@ async def wait_for_new_checkpoint(
     if last_checkpoint is not None:
         check.directory("last_checkpoint", last_checkpoint)
     async with CheckpointStream(Engine([directory], options)) as stream:
+        begin = anyio.current_time()
         async for found in stream:
             if not _is_same(found, last_checkpoint):
                 return found.path
+            if options.timeout is not None:
+                # The same one saved again is not what is waited for.
+                left = max(0.0, begin + options.timeout - anyio.current_time())
+                stream.engine.options = replace(options, timeout=left)
     return None
 
 

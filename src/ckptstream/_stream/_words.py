@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 
-from .._model import RunStatus
+from .._model import RunStatus, printable
 from .._scan import Trouble
 from ._run import Run, checkpoint_of
 
 logger = logging.getLogger("ckptstream.stream")
 
 _MANY = 3
+_KEEP_MORE = "have the trainer keep more checkpoints"
 
 
 def waiting_for(run: Run) -> str:
@@ -23,8 +25,10 @@ def waiting_for(run: Run) -> str:
         return "waiting for the first look"
     if look.trouble is not None:
         return _trouble(run)
-    if ledger.queue:
+    if ledger.candidate() is not None:
         return "finished checkpoints wait to be delivered"
+    if ledger.queue:
+        return f"waiting for the pointer to name {ledger.queue[-1].name}"
     if pending := unfinished(run):
         name, missing = list(pending.items())[-1]
         return f"waiting for {name}: {missing}"
@@ -81,10 +85,10 @@ def report(run: Run) -> None:
     """
     told, look = run.told, run.sight.look
     reason = waiting_for(run)
-    waits = look.trouble is not None or not run.ledger.queue
+    waits = run.hangs is not None or look.trouble is not None or run.ledger.candidate() is None
     if waits and reason != told.reason:
         told.reason = reason
-        logger.info("%s: %s", run.directory, reason)
+        logger.info("%s: %s", printable(run.directory), printable(reason))
         _warn(run, reason)
     _report_missed(run)
     if look.out_of is not None:
@@ -101,6 +105,20 @@ def _warn(run: Run, reason: str) -> None:
         _once(run, f"{reason}: it is waited for; check its permissions and its mount")
     elif look.foreign is not None and not run.ledger.entries:
         _once(run, f"{reason}: {_remedy(run)}")
+    else:
+        _warn_of_entries(run)
+
+
+def _warn_of_entries(run: Run) -> None:
+    reasons = {name: run.ledger.entries[name].missing or "" for name in run.ledger.unfinished}
+    for name, reason in reasons.items():
+        if reason.startswith("cannot be read"):
+            _once(run, f"{name} {reason}: it is waited for; check its permissions and its mount")
+    unknown = [name for name, reason in reasons.items() if reason.startswith("not recognised")]
+    if len(unknown) == len(run.ledger.entries) > 0:
+        example = os.path.join(run.directory, unknown[0])
+        text = "none of its entries is recognised as a checkpoint"
+        _once(run, f"{text}: name the layout, or follow the directory itself, such as {example!r}")
 
 
 def _remedy(run: Run) -> str:
@@ -116,7 +134,7 @@ def _remedy(run: Run) -> str:
 def _once(run: Run, text: str) -> None:
     if text not in run.told.warned:
         run.told.warned += (text,)
-        logger.warning("%s: %s", run.directory, text)
+        logger.warning("%s: %s", printable(run.directory), printable(text))
 
 
 def _report_missed(run: Run) -> None:
@@ -125,7 +143,11 @@ def _report_missed(run: Run) -> None:
     if new <= 0:
         return
     for missed in list(ledger.missed)[-new:][:_MANY]:
-        how = "finished but deleted" if missed.finished else "deleted before it was finished"
-        logger.warning("%s: missed, %s before it could be delivered", missed.path, how)
+        if missed.finished:
+            how = "it was finished, but deleted or overwritten before it could be delivered"
+        else:
+            how = "it was deleted before it was seen finished"
+        logger.warning("%s: missed, %s; %s", printable(missed.path), how, _KEEP_MORE)
     if new > _MANY:
-        logger.warning("%s: %d more were missed", run.directory, new - _MANY)
+        text = "%s: %d more were missed; %s"
+        logger.warning(text, printable(run.directory), new - _MANY, _KEEP_MORE)

@@ -8,10 +8,11 @@ A layout is any object with a `name` and the methods `match`, `missing` and `gen
 from __future__ import annotations
 
 from .._errors import UnknownLayout
+from .._model import FileStat
 from ._auto import Auto, judge, pointer_layouts
 from ._hugging_face import HuggingFace
 from ._orbax import Orbax
-from ._protocol import BuiltInLayout, Evidence, FileStat, Layout, PointerLayout, Verdict
+from ._protocol import BuiltInLayout, Evidence, Layout, PointerLayout, Verdict
 from ._template import Template
 from ._tensorflow import TensorFlow
 

@@ -5,22 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple, Protocol, runtime_checkable
 
-
-class FileStat(NamedTuple):
-    """
-    One file or directory, as the store shows it.
-
-    Attributes:
-        size: In bytes.
-        mtime_ns: By the store's own clock: compare it with other times of the same store only.
-        inode: 0 where the filesystem does not keep inode numbers.
-        is_directory: True for a directory.
-    """
-
-    size: int
-    mtime_ns: int
-    inode: int
-    is_directory: bool
+from .._model import FileStat
 
 
 class Evidence(Protocol):

@@ -1,0 +1,372 @@
+"""
+Ctrl-C, pressed in a real terminal while a real process waits.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ckptstream.testing import save
+
+GUARD = 60.0  # seconds; only a process that hangs comes near
+CTRL_C = b"\x03"
+
+PRELUDE = """
+import asyncio, logging, os, signal, sys, threading, time
+import ckptstream, ckptstream.sync
+import anyio
+
+class Tell(logging.Handler):
+    def emit(self, record):
+        if "waiting for the" in record.getMessage():
+            print("WAITS", flush=True)
+
+def tell():
+    logging.getLogger("ckptstream").addHandler(Tell())
+    logging.getLogger("ckptstream").setLevel(logging.INFO)
+
+def report(stream=None):
+    ended = time.monotonic()
+    deadline = ended + 10
+    while threading.active_count() > 1 + HANGING and time.monotonic() < deadline:
+        os.sched_yield()
+    left = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
+    print("ENDED", ended, "LEFT", left, flush=True)
+
+HANGING = 0
+run = sys.argv[1]
+"""
+
+
+class Terminal:
+    """
+    A process and the terminal it runs in.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], descriptor: int) -> None:
+        self._process = process
+        self._descriptor = descriptor
+        self.output = ""
+
+    def read(self, pattern: str) -> re.Match[str]:
+        """
+        Read until the output matches.
+        """
+        deadline = time.monotonic() + GUARD
+        while (found := re.search(pattern, self.output)) is None:
+            ready, _, _ = select.select([self._descriptor], [], [], deadline - time.monotonic())
+            assert ready, self.output
+            try:
+                data = os.read(self._descriptor, 65536)
+            except OSError:  # EIO: the process has gone.
+                data = b""
+            assert data, self.output
+            self.output += data.decode()
+        return found
+
+    def press_ctrl_c(self) -> float:
+        os.write(self._descriptor, CTRL_C)
+        return time.monotonic()
+
+    def exit_code(self) -> int:
+        return self._process.wait(GUARD)
+
+
+@contextmanager
+def terminal(program: str, run: Path) -> Iterator[Terminal]:
+    """
+    Start a program in a pseudo-terminal of its own, which sends its Ctrl-C.
+    """
+    master, slave = pty.openpty()
+    # A session's first terminal becomes the one that controls it.
+    start = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+    code = start + PRELUDE + textwrap.dedent(program)
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(run)],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    ) as process:
+        os.close(slave)
+        try:
+            yield Terminal(process, master)
+        finally:
+            process.kill()
+            os.close(master)
+
+
+def interrupted(program: str, run: Path, presses: int = 1) -> Terminal:
+    """
+    Press Ctrl-C when the program waits, and print how long it took to notice.
+    """
+    with terminal(program, run) as window:
+        window.read("WAITS")
+        for _ in range(presses):
+            pressed = window.press_ctrl_c()
+        ended = float(window.read(r"ENDED ([\d.]+) LEFT \[.*\]").group(1))
+        print(f"Ctrl-C to KeyboardInterrupt: {(ended - pressed) * 1000:.1f} ms")
+        window.exit_code()
+    return window
+
+
+WAITING = """
+    tell()
+    stream = ckptstream.sync.follow(run)
+    try:
+        next(stream)
+    except KeyboardInterrupt:
+        report()
+"""
+
+
+def test_sync_stream_waits(run: Path) -> None:
+    """
+    It ends with `KeyboardInterrupt` and leaves no thread.
+    """
+    window = interrupted(WAITING, run)
+
+    assert "LEFT []" in window.output
+    assert "Traceback" not in window.output
+
+
+def test_sync_stream_polls(run: Path) -> None:
+    """
+    Also where there are no events.
+    """
+    window = interrupted(WAITING.replace("(run)", "(run, watcher='poll')"), run)
+
+    assert "LEFT []" in window.output
+
+
+def test_sync_wait_for_new_checkpoint(run: Path) -> None:
+    """
+    The functions are interrupted like the streams.
+    """
+    program = """
+        tell()
+        try:
+            ckptstream.sync.wait_for_new_checkpoint(run)
+        except KeyboardInterrupt:
+            report()
+    """
+
+    assert "LEFT []" in interrupted(program, run).output
+
+
+def test_uncaught_it_ends_the_process(run: Path) -> None:
+    """
+    A script that catches nothing dies of the signal, as Python scripts do.
+    """
+    program = """
+        tell()
+        for checkpoint in ckptstream.sync.follow(run):
+            pass
+    """
+    with terminal(program, run) as window:
+        window.read("WAITS")
+        window.press_ctrl_c()
+        window.read("KeyboardInterrupt")
+        code = window.exit_code()
+
+    assert -signal.SIGINT == code
+
+
+def test_twice(run: Path) -> None:
+    """
+    The second Ctrl-C may find the clean-up under way.
+    """
+    program = """
+        tell()
+        stream = ckptstream.sync.follow(run)
+        try:
+            try:
+                next(stream)
+            except KeyboardInterrupt:
+                time.sleep(60)
+        except KeyboardInterrupt:
+            pass
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        report()
+    """
+    with terminal(program, run) as window:
+        window.read("WAITS")
+        window.press_ctrl_c()
+        window.press_ctrl_c()
+        deadline = time.monotonic() + GUARD
+        # The terminal may have made one of two that came so close.
+        while "ENDED" not in window.output and time.monotonic() < deadline:
+            window.press_ctrl_c()
+            ready, _, _ = select.select([window._descriptor], [], [], 1)
+            if ready:
+                window.output += os.read(window._descriptor, 65536).decode()
+        window.read(r"LEFT \[.*\]")
+
+    assert "LEFT []" in window.output
+
+
+def test_while_a_look_hangs(run: Path) -> None:
+    """
+    Storage that does not answer holds nobody back; its thread is a daemon.
+    """
+    program = """
+        import ckptstream._scan._candidates as candidates
+
+        def listdir(path):
+            print("WAITS", flush=True)
+            threading.Event().wait()
+
+        candidates.os.listdir = listdir
+        HANGING = 1
+        try:
+            next(ckptstream.sync.follow(run))
+        except KeyboardInterrupt:
+            report()
+    """
+    window = interrupted(program, run)
+
+    assert "LEFT ['ckptstream-look']" in window.output
+
+
+def test_stream_goes_on_afterwards(run: Path) -> None:
+    """
+    An interrupted call loses no checkpoint.
+    """
+    program = """
+        tell()
+        stream = ckptstream.sync.follow(run)
+        try:
+            next(stream)
+        except KeyboardInterrupt:
+            report()
+        print("FOUND", next(stream).step, flush=True)
+    """
+    with terminal(program, run) as window:
+        window.read("WAITS")
+        save(run, 7)
+        window.press_ctrl_c()
+        window.read("FOUND 7")
+
+
+def test_at_any_moment(run: Path) -> None:
+    """
+    Whatever a call does when Ctrl-C comes, also while its event loop starts: the next one works.
+    """
+    program = """
+        save = __import__("ckptstream.testing").testing.save
+        save(run, 1)
+        print("READY", flush=True)
+        interrupts = 0
+        while interrupts < 100:
+            try:
+                while True:
+                    assert [1] == [c.step for c in ckptstream.sync.follow(run, timeout=0)]
+            except KeyboardInterrupt:
+                interrupts += 1
+                print("INTERRUPT", interrupts, ".", flush=True)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        report()
+    """
+    with terminal(program, run) as window:
+        window.read("READY")
+        for number in range(1, 101):
+            window.press_ctrl_c()
+            window.read(rf"INTERRUPT {number} \.")
+        window.read(r"LEFT \[.*\]")
+
+    assert "LEFT []" in window.output
+    assert "ignored" not in window.output
+
+
+def test_sigterm_handler_may_close_the_stream(run: Path) -> None:
+    """
+    It runs in the thread that waits.
+    """
+    program = """
+        tell()
+        stream = ckptstream.sync.follow(run)
+        signal.signal(signal.SIGTERM, lambda *_: stream.close())
+        print("FOUND", list(stream), stream.status().ended, flush=True)
+        report()
+    """
+    with terminal(program, run) as window:
+        window.read("WAITS")
+        window._process.terminate()
+        window.read(r"FOUND \[\] it was closed")
+        window.read(r"LEFT \[\]")
+
+
+ASYNC = """
+    async def main():
+        tell()
+        async for checkpoint in ckptstream.follow(run):
+            pass
+
+    try:
+        START
+    except KeyboardInterrupt:
+        interrupted = True
+    assert interrupted
+    report()
+"""
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "asyncio.run(main())",
+        "__import__('uvloop').run(main())",
+        "__import__('trio').run(main)",
+        "anyio.run(main, backend='trio')",
+    ],
+)
+def test_async_stream_waits(run: Path, start: str) -> None:
+    """
+    The event loop ends with `KeyboardInterrupt`, and nothing else.
+    """
+    window = interrupted(ASYNC.replace("START", start), run)
+
+    assert "LEFT []" in window.output
+    assert "Traceback" not in window.output
+
+
+@pytest.mark.parametrize("start", ["asyncio.run(main())", "__import__('trio').run(main)"])
+def test_async_stream_while_a_look_hangs(run: Path, start: str) -> None:
+    """
+    Neither the loop nor the process waits for the storage.
+    """
+    program = f"""
+        import ckptstream._scan._candidates as candidates
+
+        def listdir(path):
+            print("WAITS", flush=True)
+            threading.Event().wait()
+
+        candidates.os.listdir = listdir
+        HANGING = 1
+
+        async def main():
+            await anext(ckptstream.follow(run))
+
+        try:
+            {start}
+        except KeyboardInterrupt:
+            report()
+    """
+    window = interrupted(program, run)
+
+    assert "LEFT ['ckptstream-look']" in window.output
+    assert "Traceback" not in window.output

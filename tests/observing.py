@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -18,15 +19,16 @@ SECONDS = 20.0  # a deadline for what takes milliseconds; only a failure ever wa
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
 
-ASYNCIO = ("asyncio", {"use_uvloop": False})
-UVLOOP = ("asyncio", {"use_uvloop": True})
-TRIO = ("trio", {})
-EVERY_LOOP = pytest.mark.parametrize(
-    "anyio_backend", [ASYNCIO, UVLOOP, TRIO], ids=["asyncio", "uvloop", "trio"]
-)
-NATIVE_LOOPS = pytest.mark.parametrize(
-    "anyio_backend", [ASYNCIO, UVLOOP], ids=["asyncio", "uvloop"]
-)
+Backend = tuple[str, dict[str, Any]]
+
+# For tests that run event loops of their own, one after the other.
+BACKENDS: dict[str, Backend] = {
+    "asyncio": ("asyncio", {}),
+    "uvloop": ("asyncio", {"use_uvloop": True}),
+    "trio": ("trio", {}),
+}
+EVERY_LOOP = pytest.mark.parametrize("backend", BACKENDS.values(), ids=BACKENDS)
+NATIVE_LOOPS = pytest.mark.parametrize("anyio_backend", ["asyncio", "uvloop"], indirect=True)
 
 
 def inotify_descriptors() -> set[int]:

@@ -407,7 +407,8 @@ async def test_cancel_and_event_in_the_same_tick(run: Path) -> None:
         waiter = asking(stream)
         await guarded(watcher.waiting())
         path = save(run, step, LAYOUT)
-        actions = [watcher.touch, partial(watcher.event, Path(path).name, arrived=True)]
+        event = partial(watcher.event, Path(path).name, arrived=True)
+        actions: list[Callable[[], None]] = [watcher.touch, event]
         accepted = False
         for action in chance.choice([[0, 1], [1, 0], [2, 0], [0, 2], [1], [0, 1, 0]]):
             if action:
@@ -452,12 +453,15 @@ async def test_cancel_and_timeout_in_the_same_tick(run: Path) -> None:
     for _ in range(ROUNDS // 10):
         watcher = ManualWatcher()
         stream = follow(run, timeout=0.001, watcher=watcher)
-        waiter = asyncio.create_task(anext(stream, None))
+        waiter = asyncio.create_task(steps(stream))
         accepted = list[bool]()
-        late = 0.001 + chance.uniform(-0.0003, 0.0003)
-        loop.call_later(late, lambda w=waiter, a=accepted: a.append(w.cancel()))
-        await asyncio.wait([waiter])
-        await spin(lambda a=accepted: a)
+
+        def cancel(waiter: asyncio.Task[Any] = waiter, accepted: list[bool] = accepted) -> None:
+            accepted.append(waiter.cancel())
+
+        loop.call_later(0.001 + chance.uniform(-0.0003, 0.0003), cancel)
+        await guarded(asyncio.wait([waiter]))
+        await spin(partial(len, accepted))
         assert accepted == [waiter.cancelled()]
 
 
@@ -515,11 +519,14 @@ async def test_task_group_ends_the_others_when_one_fails(tmp_path: Path) -> None
             await looked(stream)
         raise RuntimeError("no GPU")
 
-    with pytest.raises(BaseExceptionGroup) as caught:  # noqa: F821, RUF100  # new in 3.11
+    async def evaluate() -> None:
         async with asyncio.TaskGroup() as tasks:
             for stream in streams:
                 tasks.create_task(steps(stream))
             tasks.create_task(fail())
+
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: F821  # new in Python 3.11
+        await evaluate()
 
     assert "[RuntimeError('no GPU')]" == repr(list(caught.value.exceptions))
     assert [None, None] == [stream.status().ended for stream in streams]
@@ -600,10 +607,14 @@ async def test_exception_in_the_block(run: Path) -> None:
     """
     stream, error = follow(run), RuntimeError("no GPU")
     save(run, 1)
-    with pytest.raises(RuntimeError) as caught:
+
+    async def evaluate() -> None:
         async with stream:
             async for _ in stream:
                 raise error
+
+    with pytest.raises(RuntimeError) as caught:
+        await evaluate()
 
     assert error is caught.value
     assert None is error.__context__

@@ -147,6 +147,22 @@ async def test_what_is_deleted_in_the_queue_is_missed_once(
     assert str(run / "checkpoint-1") in warnings[0].getMessage()
 
 
+async def test_what_comes_back_after_it_was_missed_is_delivered(
+    run: Path, watcher: ManualWatcher
+) -> None:
+    """
+    Moved away and back, the same files are news: nobody has had them.
+    """
+    stream = await queue_of(run, watcher, 1)
+    (run / "checkpoint-1").rename(run / "away")
+    assert [] == await steps(stream, watcher)
+    assert [(1, True)] == missed(stream)
+    (run / "away").rename(run / "checkpoint-1")
+    watcher.touch()
+
+    assert [1] == await steps(stream, watcher)
+
+
 async def test_what_is_rewritten_in_the_queue_comes_once(run: Path, watcher: ManualWatcher) -> None:
     """
     Only the new generation; the one that was overwritten is missed.
@@ -368,14 +384,14 @@ class FaultyLayout:
     """
 
     name = "faulty"
-    broken = False
+    error: Exception | None = None
 
     def match(self, name: str) -> tuple[str, int | None] | None:
         return (name, int(name)) if name.isdigit() else None
 
     def missing(self, name: str, evidence: Evidence) -> str | None:
-        if self.broken:
-            raise ZeroDivisionError("a bug")
+        if self.error is not None:
+            raise self.error
         return None
 
     def generation(self, name: str, evidence: Evidence) -> str | None:
@@ -386,17 +402,18 @@ async def test_a_layout_that_raises_loses_nothing(run: Path, watcher: ManualWatc
     """
     Its exception reaches the caller, and the stream stays usable.
     """
-    layout = FaultyLayout()
+    layout, error = FaultyLayout(), ZeroDivisionError("a bug")
     stream = follow(run, layout=layout, watcher=watcher)
     assert [] == await steps(stream, watcher)
     (run / "1").touch()
     watcher.event("1", arrived=True)
     watcher.event("2", arrived=True)
-    layout.broken = True
+    layout.error = error
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ZeroDivisionError) as caught:
             await anext(stream)
-    layout.broken = False
+        assert error is caught.value
+    layout.error = None
 
     assert [1] == await steps(stream, watcher)
     assert [(2, False)] == missed(stream)

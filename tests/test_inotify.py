@@ -29,8 +29,12 @@ RUN = Meaning()
 
 
 @pytest.fixture
-def inotify() -> Iterator[Inotify]:
+def inotify(request: pytest.FixtureRequest) -> Iterator[Inotify]:
+    """
+    An instance; it is closed by a finalizer, so nobody may keep it afterwards.
+    """
     yield Inotify()
+    del request.node.funcargs["inotify"]
     gc.collect()
 
 
@@ -116,9 +120,7 @@ def test_a_write_says_nothing_before_the_file_is_closed(inotify: Inotify, run: P
     assert [("model", False)] == told.entries
 
 
-def test_names_that_are_not_utf_8_arrive_as_listdir_gives_them(
-    inotify: Inotify, run: Path
-) -> None:
+def test_names_that_are_not_utf_8_arrive_as_listdir_gives_them(inotify: Inotify, run: Path) -> None:
     """
     So that an event's name can be compared with a listing.
     """
@@ -152,9 +154,7 @@ def test_what_a_directory_means_decides_what_is_told(inotify: Inotify, run: Path
     assert (0, 1) == (before, told.everything)
 
 
-def test_permissions_of_the_run_itself_may_change_everything(
-    inotify: Inotify, run: Path
-) -> None:
+def test_permissions_of_the_run_itself_may_change_everything(inotify: Inotify, run: Path) -> None:
     """
     It may have become readable: an event without a name.
     """
@@ -167,9 +167,7 @@ def test_permissions_of_the_run_itself_may_change_everything(
     assert [] == told.entries
 
 
-def test_one_directory_is_watched_once_however_it_is_reached(
-    inotify: Inotify, run: Path
-) -> None:
+def test_one_directory_is_watched_once_however_it_is_reached(inotify: Inotify, run: Path) -> None:
     """
     Two paths to one inode are one watch for the kernel: both users are told.
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from steering import half_save, missed, rest, run_status, steps, virtual
+from steering import HeldWatcher, half_save, missed, rest, run_status, steps, virtual
 
 from ckptstream import checkpoints_iterator, follow
 from ckptstream.testing import ManualWatcher, save
@@ -52,6 +52,30 @@ async def test_it_is_the_newest_when_the_caller_asks(run: Path, watcher: ManualW
 
     assert [1, 4, 5] == found
     assert 2 == run_status(stream).skipped
+
+
+async def test_what_an_event_tells_of_during_the_look_is_looked_at_first(run: Path) -> None:
+    """
+    A verified checkpoint is not the newest while there is news of another.
+    """
+    watcher = HeldWatcher()
+    save(run, 1)
+    stream = follow(run, latest_only=True, watcher=watcher)
+    found = list[int | None]()
+
+    async def ask() -> None:
+        found.append((await anext(stream)).step)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        await watcher.waiting()
+        assert 1 == watcher.held
+        save(run, 2)
+        watcher.event("checkpoint-2", arrived=True)
+        watcher.holds = False
+        watcher.answer()
+
+    assert [2] == found
 
 
 async def test_without_events_the_caller_asks_the_disk(run: Path) -> None:

@@ -24,7 +24,7 @@ LAYERS: list[set[str]] = [
     {"_stream", "_trainer"},
     {"_scan", "_pins"},
     {"layouts", "_stores", "_watchers", "_cursor"},
-    {"_threads"},
+    {"_portals", "_threads"},
     {"_model", "_errors"},
 ]
 LINE = {name: number for number, names in enumerate(LAYERS) for name in names}

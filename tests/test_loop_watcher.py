@@ -8,8 +8,9 @@ import asyncio
 import gc
 import random
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -42,11 +43,13 @@ class Waiter(Told):
 
     def __init__(self, watcher: LoopWatcher, directory: Path) -> None:
         super().__init__()
-        directory.mkdir(exist_ok=True)
+        directory.mkdir(exist_ok=True, parents=True)
         self.directory = directory
         self.alarm = Alarm()
         self.returned = 0
         self.made = 0
+        self.brief = False
+        self.sometimes_brief: Callable[[], bool] = lambda: False
         self._watcher = watcher
         subscription = watcher.subscribe(self)
         assert subscription is not None
@@ -75,7 +78,8 @@ class Waiter(Told):
         self.alarm.reset()
         self._watcher.read()
         if not self.alarm.rung:
-            await self._watcher.wait(self.alarm)
+            self.brief = self.sometimes_brief()
+            await self._watcher.wait(self.alarm, brief=self.brief)
         self.returned += 1
 
     async def wait_forever(self) -> None:
@@ -154,7 +158,7 @@ async def test_an_alarm_rung_before_returns_at_once(tmp_path: Path) -> None:
     waiter.alarm.ring()
 
     with anyio.fail_after(SECONDS):
-        await watcher.wait(waiter.alarm)
+        await watcher.wait(waiter.alarm, brief=False)
 
     assert_rest(watcher)
 
@@ -299,6 +303,28 @@ async def test_two_in_one_directory_and_one_leaves(tmp_path: Path) -> None:
     )
 
 
+async def test_a_brief_wait_reads_only_if_it_must(tmp_path: Path) -> None:
+    """
+    It leaves the descriptor alone, but takes over from a reader that goes.
+    """
+    watcher = current_watcher()
+    brief, reader = Waiter(watcher, tmp_path / "brief"), Waiter(watcher, tmp_path / "reader")
+    brief.sometimes_brief = lambda: True
+
+    async with tasks() as group:
+        group.start_soon(brief.wait)
+        await until(lambda: watcher._waiting)
+        assert watcher._reader is None
+        group.start_soon(reader.wait)
+        await until(lambda: watcher._reader is reader.alarm)
+        reader.touch()
+        await until(lambda: reader.returned)
+        brief.touch()
+        await until(lambda: brief.returned)
+
+    assert_rest(watcher)
+
+
 async def test_without_a_watch_nobody_reads_but_all_can_be_rung(tmp_path: Path) -> None:
     """
     Streams that poll wait for their alarm alone.
@@ -308,7 +334,7 @@ async def test_without_a_watch_nobody_reads_but_all_can_be_rung(tmp_path: Path) 
 
     async with tasks() as group:
         for alarm in alarms:
-            group.start_soon(watcher.wait, alarm)
+            group.start_soon(partial(watcher.wait, alarm, brief=False))
         await until(lambda: 2 == len(watcher._waiting))
         assert watcher._reader is None
         alarms[1].ring()
@@ -326,6 +352,8 @@ class Storm:
         self.dice = random.Random(20240607)
         self.watcher = current_watcher()
         self.everyone = waiters(self.watcher, directory, 12)
+        for waiter in self.everyone[1:]:
+            waiter.sometimes_brief = lambda: self.dice.random() < 0.2
         self.cancelled = 0
         self.handovers = 0
 
@@ -362,9 +390,10 @@ class Storm:
 
     def assert_one_reads(self) -> None:
         """
-        Whoever waits, one of them reads.
+        If anybody waits for more than a moment, somebody reads.
         """
-        assert bool(self.watcher._waiting) == (self.watcher._reader is not None)
+        waiting = [waiter for waiter in self.everyone if waiter.alarm in self.watcher._waiting]
+        assert self.watcher._reader or all(waiter.brief for waiter in waiting)
         assert self.watcher._reader is None or self.watcher._reader in self.watcher._waiting
 
     async def calm(self) -> None:

@@ -17,8 +17,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 from observing import (
+    BACKENDS,
     EVERY_LOOP,
     SECONDS,
+    Backend,
     Blocked,
     inodes,
     inotify_descriptors,
@@ -35,8 +37,6 @@ from ckptstream._scan import Look
 from ckptstream._threads import Job
 
 LAYOUT = "step_{step}/DONE"
-
-Backend = tuple[str, dict[str, Any]]
 
 
 def in_loop(backend: Backend, main: Callable[..., Any], *arguments: object) -> Any:
@@ -107,7 +107,7 @@ async def test_all_streams_of_a_loop_share_one_instance(tmp_path: Path) -> None:
 
 @linux
 @EVERY_LOOP
-def test_two_hundred_loops_leave_nothing(anyio_backend: Backend, tmp_path: Path) -> None:
+def test_two_hundred_loops_leave_nothing(backend: Backend, tmp_path: Path) -> None:
     """
     No descriptor, no thread, no warning: neither from a stream that was closed nor a dropped one.
     """
@@ -131,7 +131,7 @@ def test_two_hundred_loops_leave_nothing(anyio_backend: Backend, tmp_path: Path)
 
     before = inotify_descriptors()
     mains = [dropped, closed, cancelled, dropped]
-    steps = [in_loop(anyio_backend, mains[number % 4]) for number in range(200)]
+    steps = [in_loop(backend, mains[number % 4]) for number in range(200)]
     gc.collect()
 
     assert [7] * 200 == steps
@@ -155,7 +155,7 @@ def test_two_hundred_loops_warn_of_nothing(tmp_path: Path) -> None:
         def descriptors():
             return len(os.listdir("/proc/self/fd"))
 
-        for backend, options in [("asyncio", {{}}), ("asyncio", {{"use_uvloop": True}}), ("trio", {{}})]:
+        for backend, options in {list(BACKENDS.values())!r}:
             anyio.run(main, backend=backend, backend_options=options)
             before = descriptors()
             for _ in range(200):
@@ -171,7 +171,7 @@ def test_two_hundred_loops_warn_of_nothing(tmp_path: Path) -> None:
 
 @linux
 @EVERY_LOOP
-def test_two_loops_in_two_threads_at_once(anyio_backend: Backend, tmp_path: Path) -> None:
+def test_two_loops_in_two_threads_at_once(backend: Backend, tmp_path: Path) -> None:
     """
     They follow the same run, each with an instance of its own.
     """
@@ -188,7 +188,7 @@ def test_two_loops_in_two_threads_at_once(anyio_backend: Backend, tmp_path: Path
         seen.append(steps)
 
     mark_done(tmp_path, 0)
-    threads = [threading.Thread(target=in_loop, args=(anyio_backend, read)) for _ in range(2)]
+    threads = [threading.Thread(target=in_loop, args=(backend, read)) for _ in range(2)]
     for thread in threads:
         thread.start()
     waiting.wait(SECONDS)
@@ -199,7 +199,7 @@ def test_two_loops_in_two_threads_at_once(anyio_backend: Backend, tmp_path: Path
     for thread in threads:
         thread.join(SECONDS)
 
-    assert (2, [list(range(51))] * 2) == (instances, [sorted(steps, key=int) for steps in seen])  # type: ignore[type-var, arg-type]
+    assert (2, [list(range(51))] * 2) == (instances, [sorted(steps, key=int) for steps in seen])  # type: ignore[arg-type]
     gc.collect()
     assert before == inotify_descriptors()
 
@@ -266,20 +266,20 @@ async def test_closing_one_of_two_streams_on_a_directory(run: Path) -> None:
 
 
 @EVERY_LOOP
-def test_a_stream_goes_on_in_another_loop(anyio_backend: Backend, run: Path) -> None:
+def test_a_stream_goes_on_in_another_loop(backend: Backend, run: Path) -> None:
     """
     Idle, it may wander; what came between the two is found.
     """
     stream, steps = stream_of(run), list[int | None]()
     for step in range(10):  # Each of trio's loops has a clock of its own.
         mark_done(run, step)
-        steps.append(in_loop(anyio_backend, next_step, stream))
+        steps.append(in_loop(backend, next_step, stream))
 
     assert list(range(10)) == steps
 
 
 @EVERY_LOOP
-def test_the_timeout_goes_on_in_another_loop(anyio_backend: Backend, run: Path) -> None:
+def test_the_timeout_goes_on_in_another_loop(backend: Backend, run: Path) -> None:
     """
     What was waited in one loop counts in the next one, whatever its clock says.
     """
@@ -290,7 +290,7 @@ def test_the_timeout_goes_on_in_another_loop(anyio_backend: Backend, run: Path) 
             await anext(stream)
         return stream.engine._remaining()
 
-    left = [in_loop(anyio_backend, remaining) for _ in range(10)]
+    left = [in_loop(backend, remaining) for _ in range(10)]
 
     assert [True] * 10 == [990 < seconds <= 1000 for seconds in left]
     assert sorted(left, reverse=True) == left
@@ -298,7 +298,7 @@ def test_the_timeout_goes_on_in_another_loop(anyio_backend: Backend, run: Path) 
 
 @EVERY_LOOP
 def test_a_look_of_an_old_loop_is_taken_in_a_new_one(
-    anyio_backend: Backend, run: Path, monkeypatch: pytest.MonkeyPatch
+    backend: Backend, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     The thread is still at it when the loop ends; the next loop asks the storage no second time.
@@ -318,9 +318,9 @@ def test_a_look_of_an_old_loop_is_taken_in_a_new_one(
         threading.Timer(0.01, blocked.release).start()
         return await next_step(stream)
 
-    in_loop(anyio_backend, cancelled)
+    in_loop(backend, cancelled)
     job = job_of(stream)
-    step = in_loop(anyio_backend, taken)
+    step = in_loop(backend, taken)
 
     assert job is not None
     assert (1, True, [str(run)]) == (step, job.done, blocked.asked)
@@ -328,7 +328,7 @@ def test_a_look_of_an_old_loop_is_taken_in_a_new_one(
 
 @EVERY_LOOP
 def test_a_look_that_never_began_is_made_in_the_next_loop(
-    anyio_backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     Both threads were busy when the loop ended, so nobody would ever make it.
@@ -349,13 +349,13 @@ def test_a_look_that_never_began_is_made_in_the_next_loop(
             await until(lambda: job_of(stream))
             group.cancel_scope.cancel()
 
-    in_loop(anyio_backend, cancelled)
+    in_loop(backend, cancelled)
     job = job_of(stream)
     assert job is not None
     assert not job.started
     gc.collect()
 
-    assert 1 == in_loop(anyio_backend, next_step, stream)
+    assert 1 == in_loop(backend, next_step, stream)
     blocked.release()
 
 
@@ -388,7 +388,7 @@ def child_follows(run: Path, backend: Backend, results: Any) -> None:
 @linux
 @EVERY_LOOP
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_fork_after_the_watcher_was_opened(anyio_backend: Backend, run: Path) -> None:
+def test_a_fork_after_the_watcher_was_opened(backend: Backend, run: Path) -> None:
     """
     The child opens its own, and neither reads nor closes nor removes what is the parent's.
     """
@@ -401,14 +401,14 @@ def test_a_fork_after_the_watcher_was_opened(anyio_backend: Backend, run: Path) 
         context = multiprocessing.get_context("fork")
         results = context.SimpleQueue()
         mark_done(run, 1)  # Its event waits in the parent's queue while the child lives.
-        child = context.Process(target=child_follows, args=(run, anyio_backend, results))
+        child = context.Process(target=child_follows, args=(run, backend, results))
         child.start()
         child.join(SECONDS)
         assert 0 == child.exitcode
         assert inodes(run)[0] in watched(instance)
         return results.get(), await next_step(stream), instance in inotify_descriptors()
 
-    told, step, still_open = in_loop(anyio_backend, main)
+    told, step, still_open = in_loop(backend, main)
 
     assert (0, len(before) + 1, 1, True) == told
     assert (1, True) == (step, still_open)
@@ -425,7 +425,7 @@ def child_continues(stream: CheckpointStream, backend: Backend, results: Any) ->
 @EVERY_LOOP
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_an_inherited_stream_goes_on_in_the_child_and_in_the_parent(
-    anyio_backend: Backend, run: Path
+    backend: Backend, run: Path
 ) -> None:
     """
     Both get the next checkpoint: progress is copied, the instance is not shared.
@@ -439,20 +439,18 @@ def test_an_inherited_stream_goes_on_in_the_child_and_in_the_parent(
         mark_done(run, 1)
         context = multiprocessing.get_context("fork")
         results = context.SimpleQueue()
-        child = context.Process(target=child_continues, args=(stream, anyio_backend, results))
+        child = context.Process(target=child_continues, args=(stream, backend, results))
         child.start()
         child.join(SECONDS)
         assert 0 == child.exitcode
         assert inodes(run)[0] in watched(instance)
         return results.get(), await next_step(stream)
 
-    assert (1, 1) == in_loop(anyio_backend, main)
+    assert (1, 1) == in_loop(backend, main)
 
 
 @EVERY_LOOP
-def test_a_process_exits_at_once_while_a_look_hangs(
-    anyio_backend: Backend, tmp_path: Path
-) -> None:
+def test_a_process_exits_at_once_while_a_look_hangs(backend: Backend, tmp_path: Path) -> None:
     """
     Neither the loop nor the interpreter waits for storage that does not answer.
     """
@@ -479,11 +477,9 @@ def test_a_process_exits_at_once_while_a_look_hangs(
                 group.cancel_scope.cancel()
             print("hangs")
 
-        anyio.run(main, backend={anyio_backend[0]!r}, backend_options={anyio_backend[1]!r})
+        anyio.run(main, backend={backend[0]!r}, backend_options={backend[1]!r})
     """
     command = [sys.executable, "-W", "error", "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
 
     assert ("hangs\n", "", 0) == (done.stdout, done.stderr, done.returncode)
-
-

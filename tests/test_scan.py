@@ -10,15 +10,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import anyio
 import pytest
 from observing import mark_done
+from steering import virtual
 
+from ckptstream import follow
 from ckptstream._scan import Entry, Ground, Look, Request, Trouble, look
 from ckptstream._scan._paths import turns
 from ckptstream._stores import Profile
 from ckptstream._watchers import Meaning
-from ckptstream.layouts import resolve
-from ckptstream.testing import save
+from ckptstream.layouts import pointer_layouts, resolve
+from ckptstream.testing import ManualWatcher, save
 
 LAYOUT = "step_{step}/DONE"
 LOCAL = Profile("ext4", events=True, rename=True, inodes=True, settle=1.0)
@@ -65,15 +68,19 @@ class Looker:
     now: float = 0.0
     entries: dict[str, Entry] = field(default_factory=dict[str, Entry])
     newest: tuple[str, ...] = ()
+    pointed: tuple[str, ...] = ()
     ground: Ground | None = None
     alive: int = 0
 
     def look(
         self, *hints: str, arrived: bool = False, full: bool = False, thorough: bool = False
     ) -> Look:
+        layout = resolve(self.layout)
         request = Request(
             directory=str(self.run),
-            layout=resolve(self.layout),
+            layout=layout,
+            pointers=pointer_layouts(layout),
+            pointed=self.pointed,
             entries=self.entries,
             unfinished=[n for n, e in self.entries.items() if e.missing is not None],
             newest=self.newest,
@@ -87,7 +94,7 @@ class Looker:
             clock=lambda: self.now,
         )
         found = look(request, self._alive)
-        self.ground = found.ground
+        self.ground, self.pointed = found.ground, found.pointed
         self.entries = {**self.entries, **found.changed}
         for name in found.gone:
             del self.entries[name]
@@ -188,6 +195,23 @@ def test_a_hint_that_is_gone_was_missed(run: Path) -> None:
     listed = looker.look("step_9", arrived=True, full=True).vanished
 
     assert ((("step_7", 7),), (), (("step_9", 9),)) == (seen, only_changed, listed)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_hint_of_a_member_counts_in_a_listing_too(run: Path, trusted: bool) -> None:
+    """
+    An event of `ckpt-1.index`, and the whole directory to be listed: `ckpt-1` is asked again.
+    """
+    save(run, 1, "tensorflow")
+    looker = Looker(run, layout="tensorflow", subscription=Watches())
+    for looker.now in (0.0, 5.0) if trusted else (0.0,):
+        looker.look(full=True)
+    assert looker.ground is not None
+    assert trusted == looker.ground.trusted
+    os.utime(run / "ckpt-1.index", ns=(7, 7))
+
+    assert [] == list(looker.look(full=True).changed)
+    assert ["ckpt-1"] == list(looker.look("ckpt-1.index", full=True).changed)
 
 
 def test_foreign_hints_ask_nothing(run: Path, calls: Calls) -> None:
@@ -332,7 +356,7 @@ def test_entries_come_and_go(run: Path, full: bool) -> None:
     assert ([("step_1",), ()], ["step_1"]) == (gone, list(back.changed))
 
 
-def test_the_pointers_word_is_read_at_every_look(run: Path) -> None:
+def test_the_pointers_word_is_read_when_it_changes(run: Path) -> None:
     """
     An event of the state file makes what is unfinished be asked again.
     """
@@ -348,7 +372,8 @@ def test_the_pointers_word_is_read_at_every_look(run: Path) -> None:
     assert ["not named by 'checkpoint' yet: waits until its files have settled"] == [
         entry.missing for entry in before.changed.values()
     ]
-    assert ([None], "ckpt-1") == ([entry.missing for entry in after.changed.values()], after.latest)
+    assert ((), ("ckpt-1",)) == (before.pointed, after.pointed)
+    assert [None] == [entry.missing for entry in after.changed.values()]
 
 
 def test_an_old_word_of_the_pointer_counts_for_its_generation_alone(run: Path) -> None:
@@ -578,7 +603,8 @@ def test_a_step_of_two_hundred_and_fifty_digits(run: Path) -> None:
     It is a number like any other.
     """
     step = int("7" * 250)
-    mark_done(run, step)
+    (run / f"step_{step}").mkdir()
+    (run / f"step_{step}" / "DONE").touch()
 
     assert [step] == [entry.step for entry in Looker(run).look().changed.values()]
 
@@ -630,3 +656,23 @@ def test_a_directory_that_cannot_be_read(run: Path, monkeypatch: pytest.MonkeyPa
 
     assert (Trouble.UNREADABLE, f"Permission denied: {str(run)!r}") == (found.trouble, found.detail)
     assert ((), ["step_1"]) == (found.gone, list(looker.entries))
+
+
+@virtual
+@pytest.mark.anyio
+async def test_a_safety_look_finds_what_no_event_told(run: Path) -> None:
+    """
+    Trusted events are trusted for two minutes at most, give or take a tenth.
+    """
+    watcher = ManualWatcher()
+    stream = follow(run, layout="step_{step}/DONE", watcher=watcher)
+    mark_done(run, 1)
+    assert 1 == (await anext(stream)).step
+    with anyio.move_on_after(1):
+        await anext(stream)
+    begin, looks = anyio.current_time(), watcher.looks
+    mark_done(run, 2)  # Nobody is told.
+    found = (await anext(stream)).step
+
+    assert (2, True) == (found, 106 <= anyio.current_time() - begin <= 132)
+    assert looks < watcher.looks

@@ -58,9 +58,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
         ("/home/me/runs", ("/home", "fuse.sshfs")),
     ],
 )
-def test_mount_is_the_nearest_one_above(
-    table: Table, path: str, expected: tuple[str, str]
-) -> None:
+def test_mount_is_the_nearest_one_above(table: Table, path: str, expected: tuple[str, str]) -> None:
     """
     By whole parts of the path; optional fields of the table do not confuse it.
     """

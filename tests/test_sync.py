@@ -11,8 +11,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ from ckptstream import sync
 from ckptstream.testing import save
 
 T = TypeVar("T")
+Place = Callable[[Callable[[], object]], object]
 
 GUARD = 60.0  # seconds; only a test that hangs comes near
 
@@ -64,13 +66,13 @@ def ours() -> set[str]:
 
 
 @pytest.fixture(params=["here", "thread", "coroutine", "trio"])
-def place(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[], T]], T]]:
+def place(request: pytest.FixtureRequest) -> Place:
     """
     Where blocking code may find itself.
     """
 
-    def call(function: Callable[[], T]) -> T:
-        async def run() -> T:
+    def call(function: Callable[[], object]) -> object:
+        async def run() -> object:
             return function()
 
         if request.param == "here":
@@ -79,13 +81,13 @@ def place(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[], T]]
             return started(function).result(GUARD)
         return anyio.run(run, backend="trio" if request.param == "trio" else "asyncio")
 
-    yield call
+    return call
 
 
 # Iteration.
 
 
-def test_every_call_works_anywhere(run: Path, place: Callable[[Callable[[], T]], T]) -> None:
+def test_every_call_works_anywhere(run: Path, place: Place) -> None:
     """
     In a script, in a thread, and in code that an event loop has called.
     """
@@ -298,10 +300,10 @@ def test_close_at_any_moment(run: Path) -> None:
     """
     While the other thread's call begins, waits or returns: it never hangs and never fails.
     """
-    for round in range(150):
-        stream = sync.follow(run, timeout=0.002 if round % 2 else None)
-        waiting = started(lambda s=stream: list(s))
-        for _ in range(round * 10):
+    for number in range(150):
+        stream = sync.follow(run, timeout=0.002 if number % 2 else None)
+        waiting = started(partial(list[object], stream))
+        for _ in range(number * 10):
             os.sched_yield()
         stream.status()
         stream.wake()

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from observing import EVERY_LOOP, SECONDS, until, wait_until
+from observing import EVERY_LOOP, SECONDS, Backend, until, wait_until
 
 from ckptstream import _threads
 from ckptstream._threads import HEALTHY_THREADS, HUNG_THREADS, Job, Pool, current_pool
@@ -264,7 +264,7 @@ async def test_a_hung_job_counts_from_its_last_sign_of_life(
     Not before a second has passed, and then with the seconds.
     """
     now = 100.0
-    monkeypatch.setattr(_threads.time, "monotonic", lambda: now)
+    monkeypatch.setattr("ckptstream._threads.time.monotonic", lambda: now)
     pool = current_pool()
     asked = job(gate.enter)
     pool.submit(asked, nothing)
@@ -346,14 +346,12 @@ async def test_a_job_keeps_nothing_alive_once_it_is_done() -> None:
     assert 1 == pool.threads
 
 
-def run(main: Callable[..., Any], backend: tuple[str, dict[str, Any]], *arguments: object) -> Any:
+def run(main: Callable[..., Any], backend: Backend, *arguments: object) -> Any:
     return anyio.run(main, *arguments, backend=backend[0], backend_options=backend[1])
 
 
 @EVERY_LOOP
-def test_the_result_of_an_old_loop_is_taken_in_a_new_one(
-    anyio_backend: tuple[str, dict[str, Any]], gate: Gate
-) -> None:
+def test_the_result_of_an_old_loop_is_taken_in_a_new_one(backend: Backend, gate: Gate) -> None:
     """
     The thread that finds its loop gone keeps the result, and nobody is told in vain.
     """
@@ -369,16 +367,14 @@ def test_the_result_of_an_old_loop_is_taken_in_a_new_one(
         gate.open()
         await until(lambda: told)
 
-    run(first, anyio_backend)
-    run(second, anyio_backend)
+    run(first, backend)
+    run(second, backend)
 
     assert (["second"], "late") == (told, asked.take())
 
 
 @EVERY_LOOP
-def test_a_job_that_ended_between_two_loops_tells_the_second(
-    anyio_backend: tuple[str, dict[str, Any]], gate: Gate
-) -> None:
+def test_a_job_that_ended_between_two_loops_tells_the_second(backend: Backend, gate: Gate) -> None:
     """
     Whoever asks after the fact is told at once.
     """
@@ -392,10 +388,10 @@ def test_a_job_that_ended_between_two_loops_tells_the_second(
     async def second() -> None:
         asked.notify(partial(told.append, "second"))
 
-    run(first, anyio_backend)
+    run(first, backend)
     gate.open()
     wait_until(lambda: asked.done)
-    run(second, anyio_backend)
+    run(second, backend)
 
     assert (["second"], "late") == (told, asked.take())
 
@@ -423,7 +419,7 @@ async def test_a_pool_collected_by_its_own_thread_does_not_lock_itself_out() -> 
 
 
 @EVERY_LOOP
-def test_a_process_exits_while_jobs_hang(anyio_backend: tuple[str, dict[str, Any]]) -> None:
+def test_a_process_exits_while_jobs_hang(backend: Backend) -> None:
     """
     Nobody joins the threads: the exit of the process does not wait for the storage.
     """
@@ -443,7 +439,7 @@ def test_a_process_exits_while_jobs_hang(anyio_backend: tuple[str, dict[str, Any
                 assert inside.acquire(timeout={SECONDS})
             print("hangs")
 
-        anyio.run(main, backend={anyio_backend[0]!r}, backend_options={anyio_backend[1]!r})
+        anyio.run(main, backend={backend[0]!r}, backend_options={backend[1]!r})
     """
     command = [sys.executable, "-W", "error", "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)

@@ -803,6 +803,29 @@ async def test_an_error_of_the_storage_is_not_the_expiry(
     assert stream.status().ended is None
 
 
+async def test_a_timeout_of_somebody_else_is_not_the_expiry(
+    run: Path, watcher: ManualWatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The scope is asked, not the type of the exception.
+    """
+    error = TimeoutError("somebody else's")
+
+    async def faulty(*_: object, **__: object) -> None:
+        raise error
+
+    stream = follow(run, timeout=60, watcher=watcher)
+    with monkeypatch.context() as patched:
+        patched.setattr(watcher, "wait", faulty)
+        with pytest.raises(TimeoutError) as caught:
+            await anext(stream)
+    assert error is caught.value
+    save(run, 1)
+    watcher.touch()
+
+    assert 1 == (await anext(stream)).step
+
+
 async def test_the_wait_expires_while_the_storage_fails(
     run: Path, watcher: ManualWatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:

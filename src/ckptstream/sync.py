@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Generator
-from concurrent.futures import Future, InvalidStateError, wait
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 from typing import TypeVar
@@ -24,6 +22,7 @@ from anyio.from_thread import BlockingPortal
 
 from . import _stream
 from ._model import Checkpoint, Status
+from ._portals import portal, result, wait_for
 from ._stream import Engine, StrPath, TimeoutFn, WatcherChoice
 from .layouts import Layout
 
@@ -37,8 +36,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-_MOMENT = 0.05  # seconds after which Ctrl-C is noticed at the latest
 
 
 class CheckpointStream:
@@ -92,11 +89,11 @@ class CheckpointStream:
 
     def _wait(self) -> bool:
         """Wait for a checkpoint, which is then kept, or for the timeout; False: it has ended."""
-        with _portal() as portal:
+        with portal() as opened:
             with self._living:
-                self._portal = portal
+                self._portal = opened
             try:
-                return _result(portal.start_task_soon(self._next_or_expired))
+                return result(opened.start_task_soon(self._next_or_expired))
             finally:
                 with self._living:
                     self._portal = None
@@ -118,8 +115,8 @@ class CheckpointStream:
         assert timeout_fn is not None
         answer = False
         try:
-            result = timeout_fn()
-            answer = _wait_for(result) if inspect.isawaitable(result) else bool(result)
+            said = timeout_fn()
+            answer = wait_for(said) if inspect.isawaitable(said) else bool(said)
         finally:
             self._engine.answer(answer)  # If it raised, the wait starts anew.
 
@@ -252,7 +249,7 @@ def wait_for_new_checkpoint(
     watcher: WatcherChoice = "auto",
 ) -> str | None:
     """`ckptstream.wait_for_new_checkpoint` for blocking code."""
-    return _wait_for(
+    return wait_for(
         _stream.wait_for_new_checkpoint(
             checkpoint_dir,
             last_checkpoint,
@@ -272,55 +269,6 @@ def latest_checkpoint(
     watcher: WatcherChoice = "auto",
 ) -> str | None:
     """`ckptstream.latest_checkpoint` for blocking code."""
-    return _wait_for(
+    return wait_for(
         _stream.latest_checkpoint(checkpoint_dir, latest_filename, layout=layout, watcher=watcher)
     )
-
-
-def _wait_for(awaitable: Awaitable[T]) -> T:
-    async def complete() -> T:
-        return await awaitable
-
-    with _portal() as portal:
-        return _result(portal.start_task_soon(complete))
-
-
-def _result(future: Future[T]) -> T:
-    """
-    Wait for a future's result.
-
-    A signal that comes just before the thread blocks sets Python's flag but does not wake the
-    thread any more: it blocks for moments only.
-    """
-    while not wait([future], _MOMENT).done:
-        pass
-    return future.result()
-
-
-@contextmanager
-def _portal() -> Generator[BlockingPortal]:
-    """
-    A portal into an event loop of its own, in another thread; both are gone afterwards.
-
-    `anyio.from_thread.start_blocking_portal` hangs if Ctrl-C comes while it starts.
-    """
-    started: Future[BlockingPortal] = Future()
-
-    async def live() -> None:
-        async with BlockingPortal() as portal:
-            try:
-                started.set_result(portal)
-            except InvalidStateError:
-                return  # It was cancelled: Ctrl-C came first, and nobody will stop it.
-            await portal.sleep_until_stopped()
-
-    thread = threading.Thread(target=anyio.run, args=(live,), name="ckptstream-sync", daemon=True)
-    try:
-        thread.start()
-        yield started.result()
-    finally:
-        if not started.cancel():
-            portal = started.result()
-            portal.start_task_soon(portal.stop, True)
-        if thread.is_alive():
-            thread.join()

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from ..layouts import pointer_layouts
 from ..layouts._names import is_temporary
 from ._memory import Foreign, Ground, Request
 
@@ -38,7 +37,7 @@ def listed(
     modified = os.stat(request.directory).st_mtime_ns
     same = modified == ground.modified
     if same and ground.trusted and not request.thorough:
-        again = {*request.unfinished, *request.newest, *request.hints} & request.entries.keys()
+        again = {*request.unfinished, *request.newest, *_hinted(request)} & request.entries.keys()
         return Candidates({name: set(request.entries[name].members) for name in again}), ground
     began = request.clock()
     # Not the store's list(): a directory that has just vanished must not look empty.
@@ -69,21 +68,26 @@ def _group(
 def _compare(request: Request, groups: dict[str, set[str]]) -> Candidates:
     gone = tuple(name for name in request.entries if name not in groups)
     vanished = tuple(item for item in _arrived(request).items() if item[0] not in groups)
-    due = groups if request.thorough else {n: m for n, m in groups.items() if _due(request, n, m)}
-    return Candidates(due, gone, vanished)
+    again = {*request.newest, *_hinted(request)}
+    due = {n: m for n, m in groups.items() if n in again or _due(request, n, m)}
+    return Candidates(groups if request.thorough else due, gone, vanished)
 
 
 def _due(request: Request, name: str, members: set[str]) -> bool:
     old = request.entries.get(name)
-    if old is None or old.missing is not None or members != set(old.members):
-        return True
-    return name in request.newest or name in request.hints
+    return old is None or old.missing is not None or members != set(old.members)
+
+
+def _hinted(request: Request) -> set[str]:
+    """The checkpoints to which the names in the hints belong."""
+    matches = {hint: request.layout.match(hint) for hint in request.hints}
+    return {hint if match is None else match[0] for hint, match in matches.items()}
 
 
 def hinted(request: Request) -> Candidates:
     """By the events since the last look: however many others lie here, it costs the same."""
     groups = dict[str, set[str]]()
-    if any(layout.pointer in request.hints for layout in pointer_layouts(request.layout)):
+    if any(layout.pointer in request.hints for layout in request.pointers):
         groups = {name: set(request.entries[name].members) for name in request.unfinished}
     for hint in request.hints:
         matched = request.layout.match(hint)

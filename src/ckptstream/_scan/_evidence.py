@@ -137,6 +137,15 @@ class StoreEvidence:
                 found.append((path, stat))
         return found
 
+    def still(self) -> bool:
+        """
+        Whether the files that were read are still what they were when they were asked for.
+
+        Else a generation could be older than the content that proved it finished.
+        """
+        read = {path for path, _ in self._bytes} & self._stats.keys()
+        return all(self._store.stat(path) == self._stats[path] for path in read)
+
     def _place(self, path: str) -> None:
         directory, _, _ = path.rpartition("/")
         if directory:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from .._stores import LocalStore, Profile
-from ..layouts import Verdict, judge, pointer_layouts
+from ..layouts import Verdict, judge
 from ._candidates import Candidates, hinted, listed
 from ._evidence import StoreEvidence
 from ._memory import Entry, Look, Request, Trouble
@@ -48,9 +48,10 @@ class _Looking:
         ground = watching.stand()
         self._profile: Profile = ground.profile
         self._store = LocalStore(request.directory, ground.profile.inodes)
-        self._pointed = self._read_pointers()
         full = request.full or watching.moved
-        self.result = Look(full=full, latest=self._pointed[0] if self._pointed else None)
+        told = any(layout.pointer in request.hints for layout in request.pointers)
+        self._pointed = self._read_pointers() if full or told else request.pointed
+        self.result = Look(full=full, pointed=self._pointed)
         if full:
             candidates, ground = listed(request, ground, alive)
         else:
@@ -60,7 +61,7 @@ class _Looking:
 
     def _read_pointers(self) -> tuple[str, ...]:
         names = list[str]()
-        for layout in pointer_layouts(self._request.layout):
+        for layout in self._request.pointers:
             content = self._store.pointer(layout.pointer, _POINTER_SIZE)
             if content is not None:
                 names += layout.pointed(content)
@@ -103,6 +104,8 @@ class _Looking:
         try:
             evidence.recognise()
             verdict = judge(self._request.layout, name, evidence)
+            if verdict.missing is None and not evidence.still():
+                verdict = verdict._replace(missing="it is still being written")
         except OSError as error:
             # EACCES on a finished checkpoint is neither "incomplete" nor "corrupt".
             missing = f"cannot be read: {error.strerror}: {error.filename!r}"
@@ -139,5 +142,5 @@ class _Looking:
             return True
         if old is None or old.pointed is None:
             return False
-        layouts = pointer_layouts(self._request.layout)
+        layouts = self._request.pointers
         return any(str(layout.generation(name, evidence)) == old.pointed for layout in layouts)

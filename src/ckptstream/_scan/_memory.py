@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .._stores import Profile
 from .._watchers import Subscription
-from ..layouts import Layout
+from ..layouts import Layout, PointerLayout
 
 
 class Settling(NamedTuple):
@@ -108,7 +108,7 @@ class Look:
         changed: New or changed entries; their order means nothing.
         gone: Entries that are no longer there.
         vanished: Checkpoints that an event told of and that are not there any more, with steps.
-        latest: The checkpoint that the pointer calls the latest.
+        pointed: The checkpoints that the pointers name, the latest first.
         settling: Entries that wait for files to settle, and the seconds after which they may have.
         again: Set if the way to the run has changed meanwhile, so that another look is due.
         watcher: "inotify" or "poll", and why.
@@ -121,7 +121,7 @@ class Look:
     changed: dict[str, Entry] = field(default_factory=dict[str, Entry])
     gone: tuple[str, ...] = ()
     vanished: tuple[tuple[str, int | None], ...] = ()
-    latest: str | None = None
+    pointed: tuple[str, ...] = ()
     settling: dict[str, float] = field(default_factory=dict[str, float])
     again: bool = False
     ground: Ground | None = None
@@ -137,6 +137,8 @@ class Request:
     What a look needs to know; nothing in it changes while the look goes on.
 
     Attributes:
+        pointers: The layouts, of those that *layout* stands for, that have a pointer file.
+        pointed: What the pointers named in the last look.
         entries: What earlier looks found, and which of it was unfinished.
         newest: The finished entries that are watched for being written again.
         hints: Names in which something happened since, in order; True: created or moved in.
@@ -149,6 +151,8 @@ class Request:
 
     directory: str
     layout: Layout
+    pointers: tuple[PointerLayout, ...]
+    pointed: tuple[str, ...]
     entries: Mapping[str, Entry]
     unfinished: Collection[str]
     newest: Collection[str]

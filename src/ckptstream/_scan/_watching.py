@@ -92,9 +92,13 @@ class Watching:
         Returns:
             Whether the way has changed meanwhile, so that another look is due.
         """
-        request, places = self._request, turns(self._request.directory)
-        subscription = request.subscription
+        request, subscription = self._request, self._request.subscription
         if subscription is None:
+            return False
+        try:
+            places = turns(request.directory)
+        except OSError:
+            self.reason = "the working directory is gone"
             return False
         try:
             if not (request.trust_any or all(profile(place).events for place, _ in places)):

@@ -146,8 +146,10 @@ class Engine:
                 continue
             self._start_looks(now)
             if not self._alarm.rung:
+                # One run that hangs must not keep the others from being told.
+                brief = bool(self._in_flight) and len(self._runs) == 1
                 with anyio.CancelScope(deadline=self._agenda.next):
-                    await self._watcher.wait(self._alarm)
+                    await self._watcher.wait(self._alarm, brief=brief)
 
     def _attend(self, now: float) -> None:
         """To each run that has something to do: take its look's result, see what it wants."""

@@ -71,7 +71,7 @@ class Ledger:
         self.entries: dict[str, Entry] = {}
         self.unfinished: dict[str, None] = {}
         self.newest: deque[str] = deque(maxlen=WATCHED_FINISHED)
-        self.queue: deque[Queued] = deque()
+        self.queue: dict[str, Queued] = {}
         self.delivered: Queued | None = None
         self.missed: deque[Missed] = deque(maxlen=_REMEMBERED_MISSED)
         self.missed_count = 0
@@ -85,6 +85,8 @@ class Ledger:
         # The generation of each name that was queued, delivered or passed over, also of those
         # that are gone: a directory that vanishes and comes back brings nothing new.
         self._accepted: dict[str, str | None] = {}
+        self._first = -math.inf  # when the first look was made, on its own clock
+        self._first_settling = set[str]()
         # Entries that had settled since before this moment were there at the first look.
         self._baseline = -math.inf
         self._baseline_due = options.skip_existing
@@ -105,23 +107,43 @@ class Ledger:
                 # Nothing was there at the start, so nothing of it is passed over.
                 self._baseline_due = False
             return
-        self.looked, self._latest = True, look.latest
+        self.looked, self._latest = True, look.pointed[0] if look.pointed else None
         for name in look.gone:
             self._lose(name)
         for name, step in look.vanished:
-            if name not in look.gone or name in self._accepted:
+            # Of one that was there in the last look the event may be old news.
+            if name not in look.gone:
                 self._miss(name, step, finished=False)
         finds = self._enter(look)
-        _sort(finds, look.full, first)
+        _sort(finds, first or self.holding, look.full)
         self.fresh = tuple(name for name, _ in finds[-WATCHED_FINISHED:])
-        for queued in self.queue:
-            if queued.name in judged:
-                queued.verified = seen
+        for name in judged:
+            if name in self.queue:
+                self.queue[name].verified = seen
+        if first:
+            self._first, self._first_settling = clock, set(look.settling)
         if self._baseline_due:
-            self._baseline, self._baseline_due = clock, False
+            self._baseline, self._baseline_due = self._first, False
             self._pass_over(finds)
         else:
             self._accept(finds, seen)
+        if self.holding:
+            self._hold(look, judged)
+
+    @property
+    def holding(self) -> bool:
+        """Whether the first look is not complete yet: some of what it saw has still to settle."""
+        return bool(self._first_settling)
+
+    def _hold(self, look: Look, judged: Collection[str]) -> None:
+        for name in list(self._first_settling):
+            since = [s.since for s in self.entries[name].settling] if name in look.settling else []
+            asked = look.full or name in judged or name in look.changed or name in look.gone
+            if asked and min(since, default=math.inf) > self._first:
+                self._first_settling.discard(name)
+        if not self.holding:
+            found = sorted(self.queue.values(), key=lambda queued: order(queued.name, queued.entry))
+            self.queue = {queued.name: queued for queued in found}
 
     def _enter(self, look: Look) -> list[tuple[str, Entry]]:
         """Take over what has changed; return what is finished and new."""
@@ -130,7 +152,7 @@ class Ledger:
             self.entries[name] = entry
             if entry.missing is not None:
                 self.unfinished[name] = None
-                if self._unqueue(name) is not None:
+                if self.queue.pop(name, None) is not None:
                     del self._accepted[name]  # Finished again, it is found again.
                 continue
             self.unfinished.pop(name, None)
@@ -146,10 +168,10 @@ class Ledger:
             if settled <= self._baseline:
                 self._pass_over([(name, entry)])
                 continue
-            if self._unqueue(name) is not None:
+            if self.queue.pop(name, None) is not None:
                 self._miss(name, entry.step, finished=True)  # overwritten before it was delivered
             self._remember(name, entry)
-            self.queue.append(Queued(name, entry, seen))
+            self.queue[name] = Queued(name, entry, seen)
 
     def _pass_over(self, finds: list[tuple[str, Entry]]) -> None:
         for name, entry in finds:
@@ -162,13 +184,6 @@ class Ledger:
             self.newest.remove(name)
         self.newest.append(name)
 
-    def _unqueue(self, name: str) -> Queued | None:
-        for queued in self.queue:
-            if queued.name == name:
-                self.queue.remove(queued)
-                return queued
-        return None
-
     def _lose(self, name: str) -> None:
         """An entry is no longer there."""
         entry = self.entries.pop(name)
@@ -176,7 +191,7 @@ class Ledger:
         if name in self.newest:
             self.newest.remove(name)
         newest = self.candidate()
-        queued = self._unqueue(name)
+        queued = self.queue.pop(name, None)
         if queued is None:
             if entry.missing is not None and not self._is_accepted(name, entry):
                 self._miss(name, entry.step, finished=entry.generation is not None)
@@ -210,8 +225,10 @@ class Ledger:
         """What would be delivered next."""
         if self._options.latest_only:
             return self._newest_queued()
+        if self.holding:
+            return None
         until = self._options.until_step if self.reached else None
-        for queued in self.queue:
+        for queued in self.queue.values():
             step = queued.entry.step
             if until is None or (step is not None and step <= until):
                 return queued
@@ -223,32 +240,34 @@ class Ledger:
             return None
         pointed = self.entries.get(self._latest) if self._latest is not None else None
         if pointed is None or pointed.missing is not None:
-            return self.queue[-1]
+            return None if self.holding else next(reversed(self.queue.values()))
         # What the pointer has not named yet may still be named: it is not passed over.
-        return next((q for q in self.queue if q.name == self._latest), None)
+        return self.queue.get(self._latest) if self._latest is not None else None
 
     def deliver(self, queued: Queued, now: float) -> None:
         """Take the candidate out of the queue; it is delivered."""
         if self._options.latest_only:
             # What comes after it the pointer has not named yet; it is not passed over.
-            while self.queue[0] is not queued:
-                self.queue.popleft()
+            for name in list(self.queue):
+                if name == queued.name:
+                    break
+                del self.queue[name]
                 self.skipped += 1
-        self.queue.remove(queued)
+        del self.queue[queued.name]
         self.delivered = queued
         self.eligible = now + self._options.min_interval_secs
         self._reach(queued.entry.step)
 
     def abandon(self) -> None:
         """The stream ends while the run is not there: what is queued is lost."""
-        while self.queue:
-            queued = self.queue.popleft()
-            self._miss(queued.name, queued.entry.step, finished=True)
+        for name, queued in self.queue.items():
+            self._miss(name, queued.entry.step, finished=True)
+        self.queue.clear()
 
 
-def _sort(finds: list[tuple[str, Entry]], listed: bool, first: bool) -> None:
-    """By step at first; later by commit stamp, else as the events came, else by step."""
-    if not first and finds and all(entry.stamp is not None for _, entry in finds):
+def _sort(finds: list[tuple[str, Entry]], first: bool, listed: bool) -> None:
+    """At first by step; later by commit stamp, else as the events came, else by step."""
+    if not first and all(entry.stamp is not None for _, entry in finds):
         finds.sort(key=lambda found: found[1].stamp or 0)
     elif first or listed:
         finds.sort(key=lambda found: order(*found))
@@ -256,6 +275,7 @@ def _sort(finds: list[tuple[str, Entry]], listed: bool, first: bool) -> None:
 
 def order(name: str, entry: Entry) -> tuple[bool, int, list[tuple[bool, int, str]]]:
     """By step; without one first, by name, its numbers compared as numbers."""
-    parts = re.split(r"([0-9]+)", name)
-    natural = [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts]
+    # Every second part is a number.
+    parts = enumerate(re.split(r"([0-9]+)", name))
+    natural = [(i % 2 == 1, int(part) if i % 2 else 0, part) for i, part in parts]
     return (entry.step is not None, entry.step or 0, natural)

@@ -19,7 +19,6 @@ from .._scan import Entry, Ground, Look, Request, Trouble, look
 from .._stores import mount
 from .._threads import HUNG_AFTER, Job
 from .._watchers import Subscription, Watcher
-from ..layouts import pointer_layouts
 from ._agenda import Agenda
 from ._ledger import Ledger, Moment
 from .arguments import Options
@@ -68,7 +67,7 @@ class Run:
         # Weak: a stream that is dropped must go at once, not when the garbage is collected.
         self._agenda = weakref.ref(agenda)
         self._done = partial(_call, weakref.WeakMethod(self._touch))
-        self._pointers = {layout.pointer for layout in pointer_layouts(options.layout)}
+        self._pointers = {layout.pointer for layout in options.pointers}
         self._watcher: Watcher | None = None
         self._subscription: Subscription | None = None
         self._job: Job[Look] | None = None
@@ -216,6 +215,8 @@ class Run:
         request = Request(
             directory=self.directory,
             layout=self._options.layout,
+            pointers=self._options.pointers,
+            pointed=self.sight.look.pointed,
             entries=self.ledger.entries,
             unfinished=self.ledger.unfinished,
             newest=tuple(self.ledger.newest),

@@ -27,8 +27,8 @@ def waiting_for(run: Run) -> str:
         return _trouble(run)
     if ledger.candidate() is not None:
         return "finished checkpoints wait to be delivered"
-    if ledger.queue:
-        return f"waiting for the pointer to name {ledger.queue[-1].name}"
+    if ledger.queue and not ledger.holding:
+        return f"waiting for the pointer to name {next(reversed(ledger.queue))}"
     if pending := unfinished(run):
         name, missing = list(pending.items())[-1]
         return f"waiting for {name}: {missing}"

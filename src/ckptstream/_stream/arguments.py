@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import math
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, cast
 
 from .._watchers import Watcher
-from ..layouts import Layout
+from ..layouts import Layout, PointerLayout, pointer_layouts
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 TimeoutFn: TypeAlias = Callable[[], "bool | Awaitable[bool]"]
@@ -33,6 +32,11 @@ class Options:
     timeout_fn: TimeoutFn | None = None
     poll_interval: float = POLL_INTERVAL
     watcher: WatcherChoice = "auto"
+    pointers: tuple[PointerLayout, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Found out once: it takes longer than all else that is done to find a checkpoint.
+        object.__setattr__(self, "pointers", pointer_layouts(self.layout))
 
 
 def directory(name: str, value: object) -> str:
@@ -57,7 +61,7 @@ def seconds(name: str, value: object) -> float:
     """A time in seconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name}={value!r} is not a number: give seconds as an int or a float")
-    if not math.isfinite(value) or value < 0:
+    if not (0 <= value <= sys.float_info.max):
         hint = "None waits for ever" if name == "timeout" else "give seconds, 0 or more"
         raise ValueError(f"{name}={value!r} is not a length of time: {hint}")
     return float(value)

@@ -58,8 +58,8 @@ class Watcher(Protocol):
         """What looks measure time with, in their own thread; seconds."""
         ...
 
-    async def wait(self, alarm: Alarm) -> None:
-        """Wait until *alarm* has rung."""
+    async def wait(self, alarm: Alarm, *, brief: bool) -> None:
+        """Wait until *alarm* has rung; *brief*: that is known to be soon."""
         ...
 
 
@@ -104,12 +104,19 @@ class LoopWatcher:
         """What looks measure time with: a thread has no event loop to ask."""
         return time.monotonic()
 
-    async def wait(self, alarm: Alarm) -> None:
-        """Wait until *alarm* has rung. A cancelled waiter loses no event and leaves no reader."""
+    async def wait(self, alarm: Alarm, *, brief: bool) -> None:
+        """
+        Wait until *alarm* has rung. A cancelled waiter loses no event and leaves no reader.
+
+        Args:
+            alarm: Whatever happens to the stream rings it.
+            brief: Do not offer to read: that registers the descriptor with the selector and takes
+                it out again, which costs as much as a look.
+        """
         self._waiting[alarm] = anyio.Event()
         try:
             while not alarm.rung:
-                if self._reader is None and self._descriptor() is not None:
+                if self._reader is None and not brief and self._descriptor() is not None:
                     self._reader = alarm
                 if self._reader is alarm:
                     await self._read_for_all(alarm)

@@ -72,7 +72,7 @@ class ManualWatcher:
         """The event loop's time, which may be virtual."""
         return anyio.current_time()
 
-    async def wait(self, alarm: Alarm) -> None:
+    async def wait(self, alarm: Alarm, *, brief: bool) -> None:
         """Wait until *alarm* has rung."""
         event = anyio.Event()
         alarm.wake = event.set

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ._hugging_face import HuggingFace
@@ -54,14 +55,16 @@ class Auto:
 
     def judge(self, name: str, evidence: Evidence) -> Verdict:
         """What the layouts that the checkpoint's names fit say together."""
-        fitting = [layout for layout in self.layouts if _fits(layout, name, evidence)]
+        fitting = {
+            layout: match for layout in self.layouts if (match := _fit(layout, name, evidence))
+        }
         chosen = next((layout for layout in fitting if layout.recognises(name, evidence)), None)
         if chosen is None:
-            return _unrecognised(fitting, name, evidence)
+            return _unrecognised(fitting)
         answers = (layout.missing(name, evidence) for layout in fitting)
         missing = next((answer for answer in answers if answer is not None), None)
         generation = chosen.generation(name, evidence)
-        return Verdict(chosen.name, _step(chosen, name, evidence), missing, generation)
+        return Verdict(chosen.name, fitting[chosen][1], missing, generation)
 
 
 def judge(layout: Layout, name: str, evidence: Evidence) -> Verdict:
@@ -74,7 +77,8 @@ def judge(layout: Layout, name: str, evidence: Evidence) -> Verdict:
         return layout.judge(name, evidence)
     missing = layout.missing(name, evidence)
     generation = layout.generation(name, evidence)
-    return Verdict(layout.name, _step(layout, name, evidence), missing, generation)
+    fit = _fit(layout, name, evidence)
+    return Verdict(layout.name, None if fit is None else fit[1], missing, generation)
 
 
 def pointer_layouts(layout: Layout) -> tuple[PointerLayout, ...]:
@@ -83,20 +87,17 @@ def pointer_layouts(layout: Layout) -> tuple[PointerLayout, ...]:
     return tuple(layout for layout in layouts if isinstance(layout, PointerLayout))
 
 
-def _fits(layout: Layout, name: str, evidence: Evidence) -> bool:
+def _fit(layout: Layout, name: str, evidence: Evidence) -> tuple[str, int | None] | None:
+    """What a layout says of the first member that it takes for a part of this checkpoint."""
     matches = map(layout.match, evidence.members)
-    return any(match is not None and match[0] == name for match in matches)
+    return next((match for match in matches if match is not None and match[0] == name), None)
 
 
-def _step(layout: Layout, name: str, evidence: Evidence) -> int | None:
-    matches = map(layout.match, evidence.members)
-    return next((match[1] for match in matches if match is not None and match[0] == name), None)
-
-
-def _unrecognised(fitting: list[BuiltInLayout], name: str, evidence: Evidence) -> Verdict:
+def _unrecognised(fitting: Mapping[BuiltInLayout, tuple[str, int | None]]) -> Verdict:
     # Nothing more is asked: a name such as images_2024 may hide a million files.
     if not fitting:
         return Verdict("auto", None, "not there", None)
     signs = (f"{_SIGNS.get(layout.name, 'its files')} ({layout.name})" for layout in fitting)
     missing = f"not recognised: looked for {', or '.join(signs)}"
-    return Verdict(fitting[0].name, _step(fitting[0], name, evidence), missing, None)
+    first, match = next(iter(fitting.items()))
+    return Verdict(first.name, match[1], missing, None)

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import cast
 
+from .._model import FileStat
 from ._names import is_temporary
-from ._protocol import Evidence, FileStat
+from ._protocol import Evidence
 
 _DEPTH = 8  # below the checkpoint's own directory; symbolic links may form a loop
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 from typing import cast
 
+from .._model import FileStat
 from ._files import read_json
-from ._protocol import Evidence, FileStat
+from ._protocol import Evidence
 
 _ZIP_SUFFIXES = (".pt", ".pth", ".ckpt", ".zip", ".npz", ".keras")
 _LOCAL_FILE = b"PK\x03\x04"

@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import textwrap
 import time
 from collections.abc import Iterator
@@ -69,21 +70,24 @@ class Terminal:
         while (found := re.search(pattern, self.output)) is None:
             ready, _, _ = select.select([self.descriptor], [], [], deadline - time.monotonic())
             assert ready, self.output
-            try:
-                data = os.read(self.descriptor, 65536)
-            except OSError:  # EIO: the process has gone.
-                data = b""
-            assert data, self.output
-            self.output += data.decode()
+            self._read_some()
         return found
 
     def has(self, word: str) -> bool:
         """
         Whether it has come by now; does not wait.
         """
-        if select.select([self.descriptor], [], [], 0)[0]:
-            self.output += os.read(self.descriptor, 65536).decode()
+        if word not in self.output and select.select([self.descriptor], [], [], 0)[0]:
+            self._read_some()
         return word in self.output
+
+    def _read_some(self) -> None:
+        try:
+            data = os.read(self.descriptor, 65536)
+        except OSError:  # EIO: the process has gone.
+            data = b""
+        assert data, self.output
+        self.output += data.decode()
 
     def press_ctrl_c(self) -> float:
         os.write(self.descriptor, CTRL_C)
@@ -99,6 +103,10 @@ def terminal(program: str, run: Path) -> Iterator[Terminal]:
     Start a program in a pseudo-terminal of its own, which sends its Ctrl-C.
     """
     master, slave = pty.openpty()
+    modes = termios.tcgetattr(slave)
+    modes[3] &= ~termios.ECHO  # of ^C in the middle of a word
+    modes[3] |= termios.NOFLSH  # Ctrl-C would take what was printed and not read yet
+    termios.tcsetattr(slave, termios.TCSANOW, modes)
     # A session's first terminal becomes the one that controls it.
     start = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
     code = start + PRELUDE + textwrap.dedent(program)
@@ -199,13 +207,11 @@ def test_twice(run: Path) -> None:
     """
     program = """
         def interrupt(*_):
-            global presses
-            presses += 1
-            if presses == 2:
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-            raise KeyboardInterrupt
+            presses.append(1)
+            if len(presses) <= 2:
+                raise KeyboardInterrupt
 
-        presses = 0
+        presses = []
         signal.signal(signal.SIGINT, interrupt)
         tell()
         stream = ckptstream.sync.follow(run)
@@ -213,7 +219,7 @@ def test_twice(run: Path) -> None:
             try:
                 next(stream)
             finally:
-                while presses < 2:
+                while len(presses) < 2:
                     time.sleep(1)
         except KeyboardInterrupt:
             pass
@@ -279,10 +285,11 @@ def test_at_any_moment(run: Path) -> None:
     program = """
         save = __import__("ckptstream.testing").testing.save
         save(run, 1)
-        print("READY", flush=True)
         interrupts = told = 0
         while told < 100:
             try:
+                if not told:
+                    print("READY", flush=True)
                 while told < 100:
                     if told < interrupts:
                         told = interrupts
@@ -290,7 +297,6 @@ def test_at_any_moment(run: Path) -> None:
                     assert [1] == [c.step for c in ckptstream.sync.follow(run, timeout=0)]
             except KeyboardInterrupt:
                 interrupts += 1
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         report()
     """
     with terminal(program, run) as window:

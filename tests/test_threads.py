@@ -203,6 +203,31 @@ async def test_what_was_held_back_runs_once_the_mount_answers(gate: Gate) -> Non
 
 
 @pytest.mark.usefixtures("impatient")
+async def test_one_of_four_mounts_answers_again(gate: Gate) -> None:
+    """
+    What was held back for it runs, while the other three still hang.
+    """
+    pool, first = current_pool(), Gate()
+    pool.submit(job(first.enter, "/first"), nothing)
+    for number in range(3):
+        pool.submit(job(gate.enter, f"/{number}"), nothing)
+
+    def stuck() -> bool:
+        pool.review()
+        return pool.hung == 4
+
+    await until(stuck)
+    held = job(lambda: "served", "/first")
+    pool.submit(held, nothing)
+    await until(lambda: [held] == pool._workers.held)
+
+    first.open()
+
+    await until(lambda: held.done)
+    assert ("served", 3) == (held.take(), pool.hung)
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_when_every_mount_hangs_the_waiting_job_says_so(gate: Gate) -> None:
     """
     Six threads are all there are: the seventh job does not pretend to be merely waiting.

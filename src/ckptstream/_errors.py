@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 
@@ -16,6 +15,8 @@ class UnknownLayout(ValueError):
     """
 
     def __init__(self, layout: str, known: Sequence[str]) -> None:
+        import difflib  # Only here: it takes a third as long to import as all of anyio.
+
         names = ", ".join(map(repr, known))
         close = difflib.get_close_matches(layout.lower(), known, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""

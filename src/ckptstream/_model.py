@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -164,6 +163,8 @@ def printable(value: str) -> str:
 
 def text(value: object) -> str:
     """Any value as HTML text; a name that is not UTF-8 must not break the page."""
+    import html  # Only notebooks need it.
+
     return html.escape(str(value).encode("utf-8", "replace").decode())
 
 

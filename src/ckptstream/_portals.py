@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable, Generator
-from concurrent.futures import Future, InvalidStateError, wait
+from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
@@ -33,9 +33,13 @@ def result(future: Future[T]) -> T:
     Wait for a future's result.
 
     A signal that comes just before the thread blocks sets Python's flag but does not wake the
-    thread any more: it blocks for moments only.
+    thread any more: it blocks for moments only. And on a bare lock: two signals in a row leave the
+    condition inside a future broken.
     """
-    while not wait([future], _MOMENT).done:
+    pending = threading.Lock()
+    pending.acquire()
+    future.add_done_callback(lambda _: pending.release())
+    while not pending.acquire(timeout=_MOMENT):
         pass
     return future.result()
 

@@ -111,6 +111,11 @@ def _mounts() -> list[_Mount]:
     return mounts
 
 
+def mount_point(path: str) -> str:
+    """The mount point above a path. Raises `OSError` if the working directory is gone."""
+    return mount(os.path.abspath(path))[0]
+
+
 class LocalStore:
     """
     One run's directory on a local or mounted filesystem.

@@ -20,10 +20,13 @@ from typing import TypeVar
 import anyio
 from anyio.from_thread import BlockingPortal
 
-from . import _stream
 from ._model import Checkpoint, Status
 from ._portals import portal, result, wait_for
 from ._stream import Engine, StrPath, TimeoutFn, WatcherChoice
+from ._stream import checkpoints_iterator as _checkpoints_iterator
+from ._stream import follow as _follow
+from ._stream import latest_checkpoint as _latest_checkpoint
+from ._stream import wait_for_new_checkpoint as _wait_for_new_checkpoint
 from .layouts import Layout
 
 __all__ = [
@@ -208,7 +211,7 @@ def follow(
     watcher: WatcherChoice = "auto",
 ) -> CheckpointStream:
     """`ckptstream.follow` for `for`; a plain *timeout_fn* runs in the caller's thread."""
-    stream = _stream.follow(
+    stream = _follow(
         checkpoint_dir,
         layout=layout,
         latest_only=latest_only,
@@ -233,7 +236,7 @@ def checkpoints_iterator(
     watcher: WatcherChoice = "auto",
 ) -> PathStream:
     """`tf.train.checkpoints_iterator`: the newest checkpoint each time, as a path, for `for`."""
-    paths = _stream.checkpoints_iterator(
+    paths = _checkpoints_iterator(
         checkpoint_dir, min_interval_secs, timeout, timeout_fn, layout=layout, watcher=watcher
     )
     return PathStream(paths.engine)
@@ -250,7 +253,7 @@ def wait_for_new_checkpoint(
 ) -> str | None:
     """`ckptstream.wait_for_new_checkpoint` for blocking code."""
     return wait_for(
-        _stream.wait_for_new_checkpoint(
+        _wait_for_new_checkpoint(
             checkpoint_dir,
             last_checkpoint,
             seconds_to_sleep,
@@ -270,5 +273,5 @@ def latest_checkpoint(
 ) -> str | None:
     """`ckptstream.latest_checkpoint` for blocking code."""
     return wait_for(
-        _stream.latest_checkpoint(checkpoint_dir, latest_filename, layout=layout, watcher=watcher)
+        _latest_checkpoint(checkpoint_dir, latest_filename, layout=layout, watcher=watcher)
     )

@@ -81,18 +81,17 @@ class Ground(NamedTuple):
     trusted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign:
+class Foreign(NamedTuple):
     """
     What lies in a directory in which nothing was recognised.
 
     Attributes:
-        count: How many entries.
+        total: How many entries.
         examples: A few of their names.
         below: Sub-directories that hold checkpoints themselves.
     """
 
-    count: int
+    total: int
     examples: tuple[str, ...]
     below: tuple[str, ...]
 
@@ -131,8 +130,7 @@ class Look:
     out_of: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """
     What a look needs to know; nothing in it changes while the look goes on.
 

@@ -42,6 +42,8 @@ class Watching:
             self._turns = turns(request.directory)
         if ground is not None:
             self.moved |= self._watch_run(ground.profile)
+            if self.kind == "inotify" and not self.moved:
+                return ground  # The same watch: the same directory.
         found = os.stat(request.directory)
         if not stat.S_ISDIR(found.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), request.directory)

@@ -13,7 +13,7 @@ import anyio.lowlevel
 from .._model import Checkpoint, Status
 from .._watchers import Alarm, Watcher, current_watcher
 from ._agenda import Agenda
-from ._run import Run, checkpoint_of
+from ._run import Run
 from ._words import logger, report, status_of
 from .arguments import Options
 
@@ -209,7 +209,7 @@ class Engine:
         self._sort(run)
         self._agenda.touch(run)
         self._deadline = None
-        return checkpoint_of(run.directory, queued.name, queued.entry)
+        return queued.checkpoint(run.directory)
 
     # The event loop.
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .._model import Missed
+from .._model import Checkpoint, Missed
 from .._scan import Entry, Look, Trouble
 from .arguments import Options
 
@@ -49,6 +49,12 @@ class Queued:
     name: str
     entry: Entry
     verified: Moment
+
+    def checkpoint(self, run: str) -> Checkpoint:
+        """As the user sees it."""
+        entry, path = self.entry, os.path.join(run, self.name)
+        assert entry.generation is not None
+        return Checkpoint(path, entry.step, run, entry.layout, entry.generation)
 
 
 class Ledger:

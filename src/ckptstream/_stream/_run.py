@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import random
 import time
 import weakref
 from collections.abc import Callable
@@ -12,21 +10,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-import anyio
-
-from .._model import Checkpoint
-from .._scan import Entry, Ground, Look, Request, Trouble, look
-from .._stores import mount
+from .._scan import Ground, Look, Request, Trouble, look
+from .._stores import mount_point
 from .._threads import HUNG_AFTER, Job
 from .._watchers import Subscription, Watcher
 from ._agenda import Agenda
 from ._ledger import Ledger, Moment
+from ._timers import Timers
 from .arguments import Options
 
-SAFETY_INTERVAL = 120.0  # seconds between looks that trust no event
-_GAP_INTERVAL = 1.0  # seconds between looks at a run that cannot be read
 _BRIEF = 0.1  # seconds: what a look saw so long ago counts as seen now
-_MARGIN = 0.001  # seconds: timers of an event loop may fire a little early
 
 
 class Sight(NamedTuple):
@@ -78,11 +71,7 @@ class Run:
         self._hints: dict[str, bool] = {}
         self._spent: dict[str, bool] = {}
         self._everything = True  # a listing is due
-        self._poll_at = math.inf
-        self._safety_at = -math.inf
-        self._settling: dict[str, float] = {}  # when each may have settled
-        self._last_from = math.inf  # the stream's last look is begun at or after this moment
-        self._last_until: float | None = None  # what settles by then still counts
+        self._timers = Timers(options.poll_interval)
 
     # What the watcher tells.
 
@@ -92,8 +81,7 @@ class Run:
             self._hints[name] = self._hints.pop(name, False) or arrived
             self._touch()
         elif not self.ledger.entries:
-            # What lies there explains the silence; it need not be explained at once.
-            self._poll_at = min(self._poll_at, anyio.current_time() + _GAP_INTERVAL)
+            self._timers.explain_soon()
             self._touch()
 
     def _concerns(self, name: str) -> bool:
@@ -115,12 +103,10 @@ class Run:
     # Looks.
 
     def bind(self, watcher: Watcher, shift: float) -> None:
-        """Live in the event loop of *watcher* from now on; its clock is *shift* ahead of before."""
-        self._watcher, self._safety_at, self._poll_at = watcher, -math.inf, math.inf
+        """Live in the event loop of *watcher*, whose clock is *shift* ahead of the one before."""
+        self._watcher = watcher
+        self._timers.restart(shift)
         self.ledger.eligible += shift
-        self._last_from += shift
-        self._last_until = None if self._last_until is None else self._last_until + shift
-        self._settling.clear()
         self._moment = self._moment._replace(began=self._moment.began + shift)
         polls = self._options.watcher == "poll"
         self._subscription = None if polls else watcher.subscribe(self)
@@ -154,7 +140,9 @@ class Run:
 
     def wants_look(self, now: float) -> bool:
         """Whether to look now, at whatever may have changed."""
-        return self._job is None and (self._everything or bool(self._hints) or self._timer() <= now)
+        return self._job is None and (
+            self._everything or bool(self._hints) or self._timers.next <= now
+        )
 
     def wants_to_verify(self, now: float, call: int) -> bool:
         """Whether to look now, since the next checkpoint was not verified in this call."""
@@ -183,31 +171,25 @@ class Run:
             return False
         return self.sight.look.trouble is None and self._is_verified(call)
 
-    def _timer(self) -> float:
-        settle_at = min(self._settling.values(), default=math.inf)
-        until = math.inf if self._last_until is None else self._last_until
-        return min(self._poll_at, self._safety_at, settle_at, until)
-
     def due(self, now: float) -> float:
         """When there will be something to do, if nothing happens before."""
         if self._job is not None:
             # A thread that hangs is noticed by those who wait for it.
             return now + max(HUNG_AFTER - self._job.silent, HUNG_AFTER / 10)
-        due = self._timer()
+        due = self._timers.next
         waits = self.ledger.eligible > now and self.ledger.candidate() is not None
         return min(due, self.ledger.eligible) if waits else due
 
     def start_look(self, now: float, call: int) -> None:
         """Begin the look that is due, in the caller's call of that number."""
         assert self._watcher is not None
-        thorough = self._safety_at <= now
-        full = self._everything or thorough or self._poll_at <= now
+        thorough = self._timers.safety_at <= now
+        full = self._everything or thorough or self._timers.poll_at <= now
         head = self.ledger.candidate()
         if head is not None:
             self._hints.setdefault(head.name, False)
             full |= self._options.latest_only and self.sight.look.watcher == "poll"
-        settled = [name for name, moment in self._settling.items() if moment <= now]
-        hints, self._hints = dict.fromkeys(settled, False) | self._hints, {}
+        hints, self._hints = dict.fromkeys(self._timers.settled(now), False) | self._hints, {}
         # What is left of the look before was not seen by it: it failed, or was never made.
         left = {name: arrived for name, arrived in self._spent.items() if name not in hints}
         self._spent = left | {n: a or self._spent.get(n, False) for n, a in hints.items()}
@@ -229,7 +211,7 @@ class Run:
             trust_any=self._options.watcher != "auto",
             clock=self._watcher.clock,
         )
-        self._job = Job(partial(look, request), partial(_lane, self.directory))
+        self._job = Job(partial(look, request), partial(mount_point, self.directory))
         self._watcher.submit(self._job, self._done)
 
     def merge(self, now: float) -> bool:
@@ -257,15 +239,13 @@ class Run:
         self._ground = result.ground
         if result.trouble is None:
             self._spent = {}
-        self._schedule(result, now)
+        self._prepare_next(result, now)
         return True
 
-    def _schedule(self, result: Look, now: float) -> None:
+    def _prepare_next(self, result: Look, now: float) -> None:
         if result.trouble is None and result.full:
             self._listed = self._looked
-        if self._thorough or self._safety_at == -math.inf:
-            # Jittered, so that a thousand runs that began together do not look together.
-            self._safety_at = now + SAFETY_INTERVAL * random.uniform(0.9, 1.1)
+        self._everything |= result.again  # The way has changed meanwhile.
         if self._subscription is not None:
             if result.watcher == "inotify":
                 # What has just been finished is watched from the next look on, not at the cost of
@@ -273,52 +253,29 @@ class Run:
                 self._hints.update(dict.fromkeys(self.ledger.fresh, False))
             self._everything |= self._subscription.disturbed
             self._subscription.disturbed = False
-        self._poll_at = math.inf
-        if result.watcher == "poll":
-            self._poll_at = now + max(self._options.poll_interval, 0.001)
-        elif result.trouble not in {None, Trouble.MISSING}:
-            self._poll_at = now + _GAP_INTERVAL
-        if result.trouble is not None:
-            self._everything |= result.again  # The way has changed meanwhile.
-        else:
-            self._schedule_settling(result, now)
-        self._seal(result, now)
-
-    def _schedule_settling(self, result: Look, now: float) -> None:
-        if result.full:
-            self._settling.clear()
-        for name in (*result.changed, *result.gone):
-            self._settling.pop(name, None)
-        for name, delay in result.settling.items():
-            self._settling[name] = now + delay + _MARGIN
+        self._timers.set(result, now, self._thorough)
+        if self._timers.is_last(result, self._looked.began, now):
+            self.seal()
 
     # The end.
 
     def look_last(self, now: float) -> None:
         """Take one complete look, begun now or later."""
-        self._last_from, self._everything = now, True
+        self._timers.last_from, self._everything = now, True
         # The one in flight does not count, even where a coarse clock says that it began just now.
         self._moment = self._moment._replace(began=-math.inf)
         self._touch()
 
-    def _seal(self, result: Look, now: float) -> None:
-        """A complete look includes the settle interval where evidence needs two looks."""
-        if self._last_until is not None:
-            if self._looked.began >= self._last_until:
-                self.ledger.sealed = True
-        elif self._looked.began >= self._last_from and (result.full or result.trouble is not None):
-            if result.settling and result.ground is not None:
-                self._last_until = now + result.ground.profile.settle + _MARGIN
-            else:
-                self.ledger.sealed = True
-        if self.ledger.sealed:
-            self._last_until = None
+    def seal(self) -> None:
+        """The last look is over: what comes later is not this stream's."""
+        self.ledger.sealed = True
+        self._timers.last_until = None
 
     @property
     def sealed(self) -> bool:
         """Whether the last look is complete. A run whose storage hangs does not count."""
-        if self.hangs is not None and self._last_from < math.inf:
-            self.ledger.sealed = True
+        if self.hangs is not None and self._timers.last_from < math.inf:
+            self.seal()
         return self.ledger.sealed
 
     @property
@@ -337,13 +294,3 @@ def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
     bound = method()
     if bound is not None:
         bound()
-
-
-def _lane(directory: str) -> str:
-    return mount(os.path.abspath(directory))[0]
-
-
-def checkpoint_of(run: str, name: str, entry: Entry) -> Checkpoint:
-    """A finished entry as the user sees it."""
-    assert entry.generation is not None
-    return Checkpoint(os.path.join(run, name), entry.step, run, entry.layout, entry.generation)

@@ -8,7 +8,7 @@ import time
 
 from .._model import RunStatus, printable
 from .._scan import Trouble
-from ._run import Run, checkpoint_of
+from ._run import Run
 
 logger = logging.getLogger("ckptstream.stream")
 
@@ -34,7 +34,7 @@ def waiting_for(run: Run) -> str:
         return f"waiting for {name}: {missing}"
     if look.foreign is not None and not ledger.entries:
         names = ", ".join(repr(name) for name in look.foreign.examples)
-        count = look.foreign.count
+        count = look.foreign.total
         entries = "its only entry is not" if count == 1 else f"none of its {count} entries is"
         return f"{entries} recognised as a checkpoint ({names})"
     if not ledger.entries:
@@ -66,7 +66,7 @@ def status_of(run: Run) -> RunStatus:
         watcher=sight.look.watcher if looked else None,
         watcher_reason=sight.look.reason if looked else "",
         last_look=None if sight.ended is None else time.monotonic() - sight.ended,
-        newest=None if newest is None else checkpoint_of(run.directory, newest.name, newest.entry),
+        newest=None if newest is None else newest.checkpoint(run.directory),
         queued=len(ledger.queue),
         waiting_for=waiting_for(run),
         unfinished=unfinished(run),
@@ -84,12 +84,12 @@ def report(run: Run) -> None:
     Each new reason for waiting is one INFO record; what needs a person is one WARNING.
     """
     told, look = run.told, run.sight.look
-    reason = waiting_for(run)
-    waits = run.hangs is not None or look.trouble is not None or run.ledger.candidate() is None
-    if waits and reason != told.reason:
-        told.reason = reason
-        logger.info("%s: %s", printable(run.directory), printable(reason))
-        _warn(run, reason)
+    if run.hangs is not None or look.trouble is not None or run.ledger.candidate() is None:
+        reason = waiting_for(run)
+        if reason != told.reason:
+            told.reason = reason
+            logger.info("%s: %s", printable(run.directory), printable(reason))
+            _warn(run, reason)
     _report_missed(run)
     if look.out_of is not None:
         _once(run, f"{look.out_of} is exhausted: polling instead; raise it with sysctl")

@@ -17,25 +17,28 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
-
-from inotify_simple import INotify, flags, parse_events
+from typing import TYPE_CHECKING, NamedTuple
 
 from ._hints import Listener, Meaning
 
+if TYPE_CHECKING:
+    from inotify_simple import INotify
+
+# From inotify(7). The library that has them too is imported by the thread that needs it: it loads
+# the C library by running other programs.
+_ATTRIB, _CLOSE_WRITE = 0x4, 0x8
+_MOVED_FROM, _MOVED_TO = 0x40, 0x80
+_CREATE, _DELETE = 0x100, 0x200
+_DELETE_SELF, _MOVE_SELF = 0x400, 0x800
+_UNMOUNT, _OVERFLOW, _IGNORED = 0x2000, 0x4000, 0x8000
+_ONLYDIR = 0x1000000
 MASK = (
-    flags.CREATE
-    | flags.CLOSE_WRITE
-    | flags.MOVED_TO
-    | flags.MOVED_FROM
-    | flags.DELETE
-    | flags.ATTRIB
-    | flags.DELETE_SELF
-    | flags.MOVE_SELF
-    | flags.ONLYDIR
+    (_CREATE | _CLOSE_WRITE | _MOVED_TO | _MOVED_FROM | _DELETE | _ATTRIB)
+    | (_DELETE_SELF | _MOVE_SELF)
+    | _ONLYDIR
 )
-_ARRIVAL = flags.CREATE | flags.MOVED_TO
-_SELF = flags.DELETE_SELF | flags.MOVE_SELF | flags.IGNORED | flags.UNMOUNT
+_ARRIVAL = _CREATE | _MOVED_TO
+_SELF = _DELETE_SELF | _MOVE_SELF | _IGNORED | _UNMOUNT
 _READ_SIZE = 65536  # bytes: an overfull queue must not hold the event loop
 
 
@@ -64,9 +67,9 @@ class Inotify:
         """The descriptor to wait for, or None while nothing was ever watched."""
         return None if self._instance is None else self._instance.fileno()
 
-    def arm(self, path: str, use: _Use) -> tuple[int, bool]:
+    def arm(self, path: str, use: _Use, old: int | None = None) -> tuple[int, bool]:
         """
-        Watch a directory; in a thread.
+        Watch a directory; in a thread. If it still has its *old* watch, nothing changes.
 
         Returns:
             The watch descriptor, and whether an event came for it before it was registered.
@@ -82,7 +85,9 @@ class Inotify:
                 assert self._instance is not None
                 descriptor = self._instance.add_watch(path, MASK)
                 with self._tables:
-                    self._uses.setdefault(descriptor, []).append(use)
+                    uses = self._uses.setdefault(descriptor, [])
+                    if descriptor != old or use not in uses:
+                        uses.append(use)
                     early = descriptor in self._early
                     self._early.clear()
         finally:
@@ -92,6 +97,8 @@ class Inotify:
     def _open(self) -> None:
         # closefd=False: a FileIO that owns its descriptor warns when it is collected, and would
         # close it in a forked child too.
+        from inotify_simple import INotify
+
         self._instance = INotify(nonblocking=True, closefd=False)
         finalizer = weakref.finalize(self, _close, self._instance.fileno(), self._process)
         finalizer.atexit = False
@@ -141,15 +148,17 @@ class Inotify:
             data = os.read(self._instance.fileno(), _READ_SIZE)
         except BlockingIOError:
             return
+        from inotify_simple import parse_events
+
         for descriptor, mask, _, name in parse_events(data):
-            if mask & flags.Q_OVERFLOW:
+            if mask & _OVERFLOW:
                 self._tell_everybody()
             else:
                 self._dispatch(descriptor, mask, name)
         self._settle()
 
     def _dispatch(self, descriptor: int, mask: int, name: str) -> None:
-        gone = mask & flags.IGNORED
+        gone = mask & _IGNORED
         with self._tables:
             uses = self._uses.get(descriptor)
             if uses is None:
@@ -218,13 +227,13 @@ class Subscription:
         """
         key, use = (path, meaning), _Use(self._listener, meaning)
         old = self._watches.pop(key, None)
+        new: int | None = None
         try:
-            new, early = self._inotify.arm(path, use)
+            new, early = self._inotify.arm(path, use, old)
             self._watches[key] = new
             self.disturbed |= early
         finally:
-            # After arming, so that a watch that stays is never without a user.
-            if old is not None:
+            if old is not None and old != new:
                 self._inotify.disarm(old, use)
         return old != new
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 import weakref
 from collections.abc import Callable
 from typing import TypeVar
@@ -86,13 +89,22 @@ class ManualWatcher:
 
 
 class ManualSubscription:
-    """What one run watches: nothing."""
+    """What one run watches: it remembers which directories, and tells nothing."""
 
-    disturbed = False
+    def __init__(self) -> None:
+        self.disturbed = False
+        self._watches: dict[tuple[str, Meaning], tuple[int, int]] = {}
 
     def arm(self, path: str, meaning: Meaning) -> bool:
-        """Pretend to watch *path*."""
-        return False
+        """Whether another directory lies there than when it was last armed. Raises `OSError`."""
+        key, found = (path, meaning), os.stat(path)
+        identity = (found.st_dev, found.st_ino)
+        if not stat.S_ISDIR(found.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        fresh = self._watches.get(key) != identity
+        self._watches[key] = identity
+        return fresh
 
     def keep(self, wanted: Callable[[str, Meaning], bool]) -> None:
-        """There is nothing to drop."""
+        """Forget what is not wanted."""
+        self._watches = {key: found for key, found in self._watches.items() if wanted(*key)}

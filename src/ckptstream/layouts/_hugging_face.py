@@ -16,16 +16,13 @@ _STATE_LIMIT = 2**20
 _INDEX = ".index.json"
 _INDEX_LIMIT = 32 * 2**20
 
-_NO_MODEL = re.compile(
-    r"""
+_NO_MODEL = r"""
       .*\.(json|jsonl|txt|md|jinja|yaml|py|log|csv|html)
     | training_args\.bin | optimizer(_[0-9]+)?(\..*)? | scheduler(\..*)? | scaler\.pt
     | rng_state.*\.pth | random_states_.* | latest | additional_chat_templates
     | .*\.(model|tiktoken|spm|bpe)       # tokenizers
     | \..*
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +87,11 @@ def _unfinished_state(name: str, evidence: Evidence) -> str | None:
 
 def _model(name: str, evidence: Evidence) -> list[str]:
     """All but the bookkeeping; of a directory (`global_step5`, for DeepSpeed) only that."""
-    files = sorted(evidence.list(name))
-    return [file for file in files if not (is_temporary(file) or _NO_MODEL.fullmatch(file))]
+    return [file for file in sorted(evidence.list(name)) if not _is_bookkeeping(file)]
+
+
+def _is_bookkeeping(file: str) -> bool:
+    return is_temporary(file) or bool(re.fullmatch(_NO_MODEL, file, re.VERBOSE | re.DOTALL))
 
 
 def _missing_shard(name: str, evidence: Evidence) -> str | None:

@@ -1,0 +1,93 @@
+"""When a run wants to be looked at, if nothing happens before."""
+
+from __future__ import annotations
+
+import math
+
+import anyio
+
+from .._scan import Look, Trouble
+
+SAFETY_INTERVAL = 120.0  # seconds between looks that trust no event
+GAP_INTERVAL = 1.0  # seconds between looks at a run that cannot be read
+_MARGIN = 0.001  # seconds: timers of an event loop may fire a little early
+
+
+class Timers:
+    """
+    One run's, on the event loop's clock.
+
+    Attributes:
+        poll_at: When to list the directory, where no event would tell.
+        safety_at: When to look at everything, whatever the events said.
+        last_from: The stream's last look is one that began at or after this moment.
+        last_until: What settles by then still counts; None before that look.
+    """
+
+    def __init__(self, poll_interval: float) -> None:
+        self._poll_interval = max(poll_interval, _MARGIN)
+        # A thousand runs that began together must not look together. Where an object lies in
+        # memory is as good as a random number.
+        self._jitter = 0.9 + (id(self) >> 4) % 2003 / 2003 * 0.2
+        self.poll_at = math.inf
+        self.safety_at = -math.inf
+        self.last_from = math.inf
+        self.last_until: float | None = None
+        self._settling: dict[str, float] = {}  # when each entry may have settled
+
+    @property
+    def next(self) -> float:
+        """When the next of them is due."""
+        settle_at = min(self._settling.values(), default=math.inf)
+        until = math.inf if self.last_until is None else self.last_until
+        return min(self.poll_at, self.safety_at, settle_at, until)
+
+    def settled(self, now: float) -> list[str]:
+        """The entries that may have settled by now."""
+        return [name for name, moment in self._settling.items() if moment <= now]
+
+    def restart(self, shift: float) -> None:
+        """Another event loop has begun, whose clock is *shift* ahead: look at everything."""
+        self.safety_at, self.poll_at = -math.inf, math.inf
+        self.last_from += shift
+        self.last_until = None if self.last_until is None else self.last_until + shift
+        self._settling.clear()
+
+    def explain_soon(self) -> None:
+        """Something lies there that is no checkpoint: it need not be explained at once."""
+        self.poll_at = min(self.poll_at, anyio.current_time() + GAP_INTERVAL)
+
+    def set(self, result: Look, now: float, thorough: bool) -> None:
+        """After a look."""
+        if thorough or self.safety_at == -math.inf:
+            self.safety_at = now + SAFETY_INTERVAL * self._jitter
+        self.poll_at = math.inf
+        if result.watcher == "poll":
+            self.poll_at = now + self._poll_interval
+        elif result.trouble not in {None, Trouble.MISSING}:
+            self.poll_at = now + GAP_INTERVAL
+        if result.trouble is None:
+            self._set_settling(result, now)
+
+    def _set_settling(self, result: Look, now: float) -> None:
+        if result.full:
+            self._settling.clear()
+        for name in (*result.changed, *result.gone):
+            self._settling.pop(name, None)
+        for name, delay in result.settling.items():
+            self._settling[name] = now + delay + _MARGIN
+
+    def is_last(self, result: Look, began: float, now: float) -> bool:
+        """
+        Whether a look, which *began* then, completes the stream's last look.
+
+        A complete look includes the settle interval where evidence needs two looks.
+        """
+        if self.last_until is not None:
+            return began >= self.last_until
+        if began < self.last_from or not (result.full or result.trouble is not None):
+            return False
+        if not result.settling or result.ground is None:
+            return True
+        self.last_until = now + result.ground.profile.settle + _MARGIN
+        return False

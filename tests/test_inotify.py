@@ -381,7 +381,7 @@ def test_a_failed_instance_is_tried_again(
 
     _, subscription = subscribe(inotify)
     with monkeypatch.context() as patch:
-        patch.setattr("ckptstream._watchers._inotify.INotify", refuse)
+        patch.setattr("inotify_simple.INotify", refuse)
         with pytest.raises(OSError, match="too many"):
             subscription.arm(str(run), RUN)
     assert inotify.fd is None

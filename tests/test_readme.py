@@ -47,12 +47,6 @@ async def execute(code: str, **names: Any) -> dict[str, Any]:
     return namespace
 
 
-def code_cell(code: str) -> dict[str, object]:
-    """A notebook's cell, not executed yet."""
-    cell = {"cell_type": "code", "source": code, "id": f"cell-{abs(hash(code))}"}
-    return cell | {"metadata": {}, "outputs": [], "execution_count": None}
-
-
 def run_script(code: str, directory: Path, then: Callable[[], None]) -> str:
     """What a script prints that was started before *then*."""
     process = subprocess.Popen(
@@ -132,9 +126,8 @@ def test_notebook_cells(home: Path) -> None:
     """The cells show the newest checkpoint in a real kernel."""
     save(home / "runs/7b", 100, "hf")
     cells = ["import ckptstream", *(code for code, _ in blocks("notebook"))]
-    notebook = nbformat.from_dict(
-        {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [code_cell(c) for c in cells]}
-    )
+    new: Any = nbformat.v4
+    notebook = new.new_notebook(cells=[new.new_code_cell(code) for code in cells])
 
     NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(home)}}).execute()
 

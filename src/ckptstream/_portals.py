@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Generator
-from concurrent.futures import Future, InvalidStateError
-from contextlib import contextmanager, suppress
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
 
 import anyio
 from anyio import RunFinishedError
@@ -18,75 +19,119 @@ T = TypeVar("T")
 _MOMENT = 0.05  # seconds after which Ctrl-C is noticed at the latest
 
 
-def wait_for(awaitable: Awaitable[T]) -> T:
-    """Await something in an event loop of its own."""
-
-    async def complete() -> T:
-        return await awaitable
-
-    with portal() as opened:
-        return result(opened.start_task_soon(complete))
-
-
-def result(future: Future[T]) -> T:
+class Home:
     """
-    Wait for a future's result.
+    Where something async lives while blocking code waits for it: another thread's event loop.
 
-    A signal that comes just before the thread blocks sets Python's flag but does not wake the
-    thread any more: it blocks for moments only. And on a bare lock: two signals in a row leave the
-    condition inside a future broken.
+    `anyio.from_thread.start_blocking_portal` hangs if Ctrl-C comes while it starts, and futures
+    break if it comes while they are locked. So the waiting thread keeps to what is written in C.
     """
-    pending = threading.Lock()
-    pending.acquire()
-    future.add_done_callback(lambda _: pending.release())
-    while not pending.acquire(timeout=_MOMENT):
-        pass
-    return future.result()
 
+    def __init__(self) -> None:
+        # Guards the other two, and what lives here while no portal is open. Reentrant: a signal
+        # handler may interrupt its holder.
+        self.lock = threading.RLock()
+        self.portal: BlockingPortal | None = None
+        self.thread: int | None = None
 
-@contextmanager
-def portal() -> Generator[BlockingPortal]:
-    """
-    A portal into an event loop of its own, in another thread; both are gone afterwards.
-
-    `anyio.from_thread.start_blocking_portal` hangs if Ctrl-C comes while it starts.
-    """
-    started: Future[tuple[BlockingPortal, Callable[[], None]]] = Future()
-    thread = threading.Thread(target=_live, args=(started,), name="ckptstream-sync", daemon=True)
-    try:
-        thread.start()
-        yield started.result()[0]
-    finally:
+    def run(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Await what *function* returns; the loop and its thread are gone when this returns."""
+        life = _Life(self, function)
+        thread = threading.Thread(target=life.live, name="ckptstream-sync", daemon=True)
         try:
-            _stop(started)
-        except KeyboardInterrupt:
-            _stop(started)  # It may have come before the loop was told.
-            raise
+            thread.start()
+            life.wait()
         finally:
-            if thread.is_alive():
-                thread.join()
-
-
-def _live(started: Future[tuple[BlockingPortal, Callable[[], None]]]) -> None:
-    async def stay() -> None:
-        async with BlockingPortal() as opened:
-            token, leave = current_token(), anyio.Event()
-            call_soon = token.backend_class.run_sync_soon
             try:
-                started.set_result((opened, lambda: call_soon(leave.set, (), token.native_token)))
-            except InvalidStateError:
-                return  # It was cancelled: Ctrl-C came first, and nobody would stop this.
-            await leave.wait()
-            await opened.stop(cancel_remaining=True)
+                life.end()
+            except KeyboardInterrupt:
+                life.end()  # It may have come before the loop was told.
+                raise
+            finally:
+                if thread.is_alive():
+                    thread.join()
+        return life.outcome()
 
-    try:
-        anyio.run(stay)
-    except BaseException as error:
-        if not started.done():
-            started.set_exception(error)
+    def tell(self, call: Callable[[], T]) -> T:
+        """Make a call here, from any thread: in the event loop if there is one."""
+        if threading.get_ident() == self.thread:  # A handler of a log record, for example.
+            return call()
+        with self.lock:
+            return call() if self.portal is None else self.portal.call(call)
 
 
-def _stop(started: Future[tuple[BlockingPortal, Callable[[], None]]]) -> None:
-    if not started.cancel() and started.exception() is None:
-        with suppress(RunFinishedError):
-            started.result()[1]()
+class _Life(Generic[T]):
+    """One call of `Home.run`."""
+
+    def __init__(self, home: Home, function: Callable[[], Awaitable[T]]) -> None:
+        self._home = home
+        self._function = function
+        self._done: SimpleQueue[None] = SimpleQueue()
+        self._results: list[T] = []
+        self._error: BaseException | None = None
+        self._ended = False
+        self._wake: Callable[[], None] | None = None
+
+    def wait(self) -> None:
+        """
+        Wait until the call has returned or raised.
+
+        A signal that comes just before a thread blocks sets Python's flag but does not wake the
+        thread any more: it blocks for moments only.
+        """
+        while True:
+            with suppress(Empty):
+                return self._done.get(timeout=_MOMENT)
+
+    def end(self) -> None:
+        """Close the portal, cancel the call if it still runs, and let the thread end."""
+        with self._home.lock:  # Whoever holds it to tell something is answered first.
+            self._ended = True
+            self._home.portal = self._home.thread = None
+        if self._wake is not None:
+            with suppress(RunFinishedError):
+                self._wake()
+
+    def outcome(self) -> T:
+        """What the call returned, or raise what it raised."""
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+            return self._results.pop()
+        finally:
+            del error  # It refers to this frame.
+
+    def live(self) -> None:
+        """All that the thread does."""
+        try:
+            anyio.run(self._stay)
+        except BaseException as error:
+            self._error = self._error or error
+        finally:
+            self._done.put(None)
+
+    async def _stay(self) -> None:
+        async with BlockingPortal() as portal, anyio.create_task_group() as tasks:
+            token, ended = current_token(), anyio.Event()
+            soon = token.backend_class.run_sync_soon
+            self._wake = partial(soon, ended.set, (), token.native_token)
+            with self._home.lock:
+                if self._ended:
+                    return  # Ctrl-C came first, and nobody would wake this.
+                self._home.portal, self._home.thread = portal, threading.get_ident()
+            tasks.start_soon(self._call)
+            await ended.wait()
+            tasks.cancel_scope.cancel()
+
+    async def _call(self) -> None:
+        try:
+            self._results.append(await self._function())
+        except anyio.get_cancelled_exc_class() as error:
+            # Not raised any further: this is the task's end, and its frames would keep alive all
+            # that was used here, threads and descriptors too, until they are collected.
+            self._error = type(error)(*error.args)
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._done.put(None)

@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable
 from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
 import anyio
-from anyio.from_thread import BlockingPortal
 
 from ._model import Checkpoint, Status
-from ._portals import portal, result, wait_for
+from ._portals import Home
 from ._stream import Engine, StrPath, TimeoutFn, WatcherChoice
 from ._stream import checkpoints_iterator as _checkpoints_iterator
 from ._stream import follow as _follow
@@ -53,11 +52,7 @@ class CheckpointStream:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._busy = threading.Lock()
-        # Guards the next line, so that nobody touches a stream that another thread's loop runs.
-        # Reentrant: a signal handler may interrupt its holder.
-        self._living = threading.RLock()
-        self._portal: BlockingPortal | None = None
-        self._thread: int | None = None  # the portal's, while the stream waits in it
+        self._home = Home()
         self._kept: Checkpoint | None = None  # handed out to a call that Ctrl-C ended
 
     def __iter__(self) -> CheckpointStream:
@@ -77,7 +72,7 @@ class CheckpointStream:
         try:
             if self._kept is not None and self.status().ended is None:
                 return self._take()
-            while self._wait():
+            while self._home.run(self._wait):
                 if self._kept is not None:
                     return self._take()
                 self._ask()
@@ -90,26 +85,14 @@ class CheckpointStream:
         assert checkpoint is not None
         return checkpoint
 
-    def _wait(self) -> bool:
+    async def _wait(self) -> bool:
         """Wait for a checkpoint, which is then kept, or for the timeout; False: it has ended."""
-        with portal() as opened:
-            with self._living:
-                self._portal = opened
-            try:
-                return result(opened.start_task_soon(self._next_or_expired))
-            finally:
-                with self._living:
-                    self._portal = None
-
-    async def _next_or_expired(self) -> bool:
-        self._thread = threading.get_ident()
         try:
             self._kept = await self._engine.next_or_expired()
         except StopAsyncIteration:
             return False  # Raised into the other thread, it would keep all this until collected.
         finally:
             self._engine.release()
-            self._thread = None
         return True
 
     def _ask(self) -> None:
@@ -119,28 +102,21 @@ class CheckpointStream:
         answer = False
         try:
             said = timeout_fn()
-            answer = wait_for(said) if inspect.isawaitable(said) else bool(said)
+            answer = _wait_for(said) if inspect.isawaitable(said) else bool(said)
         finally:
             self._engine.answer(answer)  # If it raised, the wait starts anew.
 
     def close(self) -> None:
         """End the stream now; from another thread too, whose call then gets `StopIteration`."""
-        self._tell(partial(self._engine.end, "it was closed"))
+        self._home.tell(partial(self._engine.end, "it was closed"))
 
     def wake(self) -> None:
         """Look now rather than at the next event or poll; from any thread."""
-        self._tell(self._engine.wake)
-
-    def _tell(self, call: Callable[[], T]) -> T:
-        """Make a call where the stream lives at this moment."""
-        if threading.get_ident() == self._thread:  # by a handler of one of its log records
-            return call()
-        with self._living:
-            return call() if self._portal is None else self._portal.call(call)
+        self._home.tell(self._engine.wake)
 
     def status(self) -> Status:
         """What the stream knows of its run, at this moment; from any thread. Does not look."""
-        return self._tell(self._engine.status)
+        return self._home.tell(self._engine.status)
 
     def __enter__(self) -> CheckpointStream:
         return self
@@ -252,7 +228,7 @@ def wait_for_new_checkpoint(
     watcher: WatcherChoice = "auto",
 ) -> str | None:
     """`ckptstream.wait_for_new_checkpoint` for blocking code."""
-    return wait_for(
+    return _wait_for(
         _wait_for_new_checkpoint(
             checkpoint_dir,
             last_checkpoint,
@@ -272,6 +248,13 @@ def latest_checkpoint(
     watcher: WatcherChoice = "auto",
 ) -> str | None:
     """`ckptstream.latest_checkpoint` for blocking code."""
-    return wait_for(
+    return _wait_for(
         _latest_checkpoint(checkpoint_dir, latest_filename, layout=layout, watcher=watcher)
     )
+
+
+def _wait_for(awaitable: Awaitable[T]) -> T:
+    async def wait() -> T:
+        return await awaitable
+
+    return Home().run(wait)

@@ -44,7 +44,7 @@ def listed(
     names = os.listdir(request.directory)
     found = _compare(request, _group(request, names, alive))
     if not found.groups and not request.entries:
-        found.foreign = _foreign(request, names, alive)
+        found.foreign = foreign(request, names, alive)
     if not same:
         return found, ground._replace(modified=modified, since=request.clock(), trusted=False)
     # Where renames are not known to be atomic, directory times are not known to change either.
@@ -119,7 +119,8 @@ def _arrived(request: Request) -> dict[str, int | None]:
     return dict(match for name in names if (match := request.layout.match(name)) is not None)
 
 
-def _foreign(request: Request, names: list[str], alive: Callable[[], None]) -> Foreign | None:
+def foreign(request: Request, names: list[str], alive: Callable[[], None]) -> Foreign | None:
+    """What lies there that nobody recognises, to explain the silence."""
     strangers = sorted(name for name in names if not is_temporary(name))
     if not strangers:
         return None  # The first checkpoint is on its way.

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from .._stores import LocalStore, Profile
 from ..layouts import Verdict, judge
-from ._candidates import Candidates, hinted, listed
+from ..layouts._auto import NOBODY
+from ._candidates import Candidates, foreign, hinted, listed
 from ._evidence import StoreEvidence
 from ._memory import Entry, Look, Request, Trouble
 from ._watching import Watching
@@ -74,8 +75,17 @@ class _Looking:
         for name, members in candidates.groups.items():
             alive()
             self._examine(name, tuple(sorted(members)))
+        if result.full and candidates.groups and self._nobody_recognises(candidates):
+            result.foreign = foreign(request, list(candidates.groups), alive)
         watched = {*request.newest, *request.unfinished, *result.changed} - set(result.gone)
         self._watching.release(watched, result.full)
+
+    def _nobody_recognises(self, candidates: Candidates) -> bool:
+        """Whether names alone look like checkpoints: `seed_1` may be a run."""
+        known, changed = self._request.entries, self.result.changed
+        entries = (changed.get(name) or known.get(name) for name in candidates.groups)
+        others = known.keys() - candidates.groups.keys()
+        return not others and all(entry is None or entry.layout == NOBODY for entry in entries)
 
     def _examine(self, name: str, members: tuple[str, ...]) -> None:
         old = self._request.entries.get(name)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from .._model import Checkpoint, Missed
 from .._scan import Entry, Look, Trouble
+from ..layouts._auto import NOBODY
 from .arguments import Options
 
 WATCHED_FINISHED = 3  # finished checkpoints that are watched for being written again
@@ -199,7 +200,8 @@ class Ledger:
         newest = self.candidate()
         queued = self.queue.pop(name, None)
         if queued is None:
-            if entry.missing is not None and not self._is_accepted(name, entry):
+            recognised = entry.layout != NOBODY
+            if recognised and entry.missing is not None and not self._is_accepted(name, entry):
                 self._miss(name, entry.step, finished=entry.generation is not None)
             return
         if self._options.latest_only and newest is not queued:

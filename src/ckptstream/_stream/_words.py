@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 
 from .._model import RunStatus, printable
@@ -103,7 +102,7 @@ def _warn(run: Run, reason: str) -> None:
         _once(run, f"{reason}: it is waited for; check the path")
     elif look.trouble is not None:
         _once(run, f"{reason}: it is waited for; check its permissions and its mount")
-    elif look.foreign is not None and not run.ledger.entries:
+    elif look.foreign is not None and (look.foreign.below or not run.ledger.entries):
         _once(run, f"{reason}: {_remedy(run)}")
     else:
         _warn_of_entries(run)
@@ -114,11 +113,6 @@ def _warn_of_entries(run: Run) -> None:
     for name, reason in reasons.items():
         if reason.startswith("cannot be read"):
             _once(run, f"{name} {reason}: it is waited for; check its permissions and its mount")
-    unknown = [name for name, reason in reasons.items() if reason.startswith("not recognised")]
-    if len(unknown) == len(run.ledger.entries) > 0:
-        example = os.path.join(run.directory, unknown[0])
-        text = "none of its entries is recognised as a checkpoint"
-        _once(run, f"{text}: name the layout, or follow the directory itself, such as {example!r}")
 
 
 def _remedy(run: Run) -> str:

@@ -10,8 +10,9 @@ from ._orbax import Orbax
 from ._protocol import BuiltInLayout, Evidence, Layout, PointerLayout, Verdict
 from ._tensorflow import TensorFlow
 
+NOBODY = "auto"  # the layout of what no layout recognises
 _SIGNS = {
-    "tensorflow": "a whole .index file with its data",
+    "tensorflow": ".data-00000-of-00001 files",
     "hf": "trainer_state.json, config.json or a model",
     "orbax": "commit_success.txt, _CHECKPOINT_METADATA, _METADATA or manifest.ocdbt",
 }
@@ -96,8 +97,8 @@ def _fit(layout: Layout, name: str, evidence: Evidence) -> tuple[str, int | None
 def _unrecognised(fitting: Mapping[BuiltInLayout, tuple[str, int | None]]) -> Verdict:
     # Nothing more is asked: a name such as images_2024 may hide a million files.
     if not fitting:
-        return Verdict("auto", None, "not there", None)
+        return Verdict(NOBODY, None, "not there", None)
     signs = (f"{_SIGNS.get(layout.name, 'its files')} ({layout.name})" for layout in fitting)
     missing = f"not recognised: looked for {', or '.join(signs)}"
-    first, match = next(iter(fitting.items()))
-    return Verdict(first.name, match[1], missing, None)
+    match = next(iter(fitting.values()))
+    return Verdict(NOBODY, match[1], missing, None)

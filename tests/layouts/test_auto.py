@@ -77,7 +77,7 @@ def test_unfinished(run: Run, name: str, layout: str, missing: str) -> None:
         ("checkpoint_1/model.safetensors", "checkpoint_1", "commit_success.txt"),
         ("images_2024/a/b.png", "images_2024", "manifest.ocdbt"),
         ("checkpoint-1/notes.txt", "checkpoint-1", "trainer_state.json"),
-        ("words.index", "words", ".index file"),
+        ("words.index", "words", ".data-"),
     ],
 )
 def test_not_recognised(run: Run, path: str, name: str, looked_for: str) -> None:

@@ -994,3 +994,27 @@ async def test_wake_looks_now(run: Path, watcher: ManualWatcher) -> None:
         assert 1 == (await anext(stream)).step
 
     assert 5 == pytest.approx(anyio.current_time() - begin)
+
+
+async def test_a_directory_that_vanishes_while_files_settle_is_not_looked_at_in_a_loop(
+    run: Path, watcher: ManualWatcher
+) -> None:
+    """
+    What was to settle is forgotten with the directory, and found again with it.
+    """
+    layout = "ckpt_{step}.pt"
+    save(run, 1, layout)
+    stream = follow(run, layout=layout, timeout=60, watcher=watcher)
+    away = run.with_name("away")
+
+    async def vanish() -> None:
+        await watcher.waiting()
+        run.rename(away)
+        await anyio.sleep(30)
+        assert watcher.looks < 10
+        away.rename(run)
+        watcher.touch()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(vanish)
+        assert 1 == (await anext(stream)).step

@@ -66,12 +66,11 @@ class Timers:
             self.poll_at = now + self._poll_interval
         elif result.trouble not in {None, Trouble.MISSING}:
             self.poll_at = now + GAP_INTERVAL
-        if result.trouble is None:
-            self._set_settling(result, now)
+        self._set_settling(result, now)
 
     def _set_settling(self, result: Look, now: float) -> None:
-        if result.full:
-            self._settling.clear()
+        if result.full or result.trouble is not None:
+            self._settling.clear()  # After trouble comes a listing, which finds them again.
         for name in (*result.changed, *result.gone):
             self._settling.pop(name, None)
         for name, delay in result.settling.items():

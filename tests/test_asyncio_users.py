@@ -444,6 +444,9 @@ async def test_cancel_and_save_in_another_thread(run: Path) -> None:
     assert 0 == stream.status().runs[0].missed_count
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="asyncio makes one of two cancellations before Python 3.11"
+)
 @pytest.mark.asyncio
 async def test_cancel_and_timeout_in_the_same_tick(run: Path) -> None:
     """

@@ -104,6 +104,26 @@ def test_a_time_of_another_type(run: Path, name: str, argument: str, value: obje
         call(name, run, **{argument: value})
 
 
+@each("poll_interval")
+def test_polling_without_rest(run: Path, name: str, argument: str) -> None:
+    """
+    It would take a whole core.
+    """
+    with pytest.raises(ValueError, match=f"{argument}=0 "):
+        call(name, run, **{argument: 0})
+
+
+@pytest.mark.parametrize("path", ["~", "~/runs"])
+def test_a_home_directory_is_not_expanded(path: str) -> None:
+    """
+    It would be waited for, for ever.
+    """
+    with pytest.raises(ValueError, match=re.escape(f"checkpoint_dir={path!r} ")) as raised:
+        follow(path)
+
+    assert f"os.path.expanduser({path!r})" in str(raised.value)
+
+
 @each("min_interval_secs", "seconds_to_sleep")
 def test_none_is_no_time_where_nothing_is_optional(run: Path, name: str, argument: str) -> None:
     """

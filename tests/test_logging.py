@@ -110,7 +110,7 @@ async def test_the_end_is_one_record(
     await stream.aclose()
 
     texts = told(records, logging.INFO, run)
-    assert ["the stream has ended: no new checkpoint came in time"] == [
+    assert ["the stream has ended: the timeout has expired"] == [
         text for text in texts if "ended" in text
     ]
 
@@ -148,7 +148,7 @@ async def test_no_such_directory_is_one_warning(
         watcher.touch()
         await steps(stream, watcher)
 
-    expected = "the directory is not there yet: it is waited for; check the path"
+    expected = f"the directory is not there yet: check the path, {str(run)!r}"
     assert [expected] == told(records, logging.WARNING, run)
 
 
@@ -369,3 +369,21 @@ async def test_names_that_are_not_utf8_can_be_logged(
     texts = [record.getMessage() for record in records]
     assert texts == [text.encode().decode() for text in texts]
     assert any("-5.index" in text for text in texts)
+
+
+async def test_evidence_that_no_checkpoint_has_is_one_warning(
+    run: Path, watcher: ManualWatcher, records: list[logging.LogRecord]
+) -> None:
+    """
+    One may be being written; that several lack the marker is the wrong layout.
+    """
+    for step in (1, 2):
+        save(run, step)
+    stream = follow(run, layout="checkpoint-{step}/DONE", watcher=watcher)
+    await steps(stream, watcher)
+
+    expected = (
+        "2 checkpoints, none of them finished (checkpoint-1: no DONE): "
+        "is layout='checkpoint-{step}/DONE' right?"
+    )
+    assert [expected] == told(records, logging.WARNING, run)

@@ -33,6 +33,16 @@ def test_all_is_what_is_there(name: str) -> None:
     assert (module.__doc__ or "").strip()
 
 
+def test_names_that_are_fixed() -> None:
+    """
+    Programs are written against these.
+    """
+    values = {"Checkpoint", "CheckpointStream", "Missed", "RunStatus", "Status", "UnknownLayout"}
+    functions = {"checkpoints_iterator", "follow", "latest_checkpoint", "wait_for_new_checkpoint"}
+
+    assert values | functions <= set(ckptstream.__all__)
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_at_most_fifteen_names(name: str) -> None:
     """

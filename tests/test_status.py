@@ -270,8 +270,8 @@ async def test_the_end_is_named(run: Path, watcher: ManualWatcher) -> None:
     assert stream.status().ended is None
     await steps(stream, watcher)
 
-    assert "no new checkpoint came in time" == stream.status().ended
-    assert "ended: no new checkpoint came in time" == str(stream.status()).splitlines()[-1]
+    assert "the timeout has expired" == stream.status().ended
+    assert "ended: the timeout has expired" == str(stream.status()).splitlines()[-1]
 
 
 async def test_the_whole_text(run: Path, watcher: ManualWatcher) -> None:

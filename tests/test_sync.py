@@ -138,7 +138,7 @@ def test_the_end_is_for_ever(run: Path) -> None:
             next(stream)
         save(run, step)
 
-    assert "no new checkpoint came in time" == stream.status().ended
+    assert "the timeout has expired" == stream.status().ended
 
 
 def test_file_instead_of_a_directory(run: Path) -> None:
@@ -184,6 +184,20 @@ def test_nothing_is_kept_until_the_collector_comes(run: Path) -> None:
         assert before == len(os.listdir("/proc/self/fd"))
     finally:
         gc.enable()
+
+
+def test_idle_stream_holds_nothing(run: Path) -> None:
+    """
+    Between two calls it has no descriptor and no thread, though it may be continued.
+    """
+    save(run, 1)
+    stream = sync.follow(run)
+    before = len(os.listdir("/proc/self/fd"))
+    next(stream)
+    spin(lambda: not ours())
+
+    assert before == len(os.listdir("/proc/self/fd"))
+    assert None is stream.status().ended
 
 
 # timeout_fn.

@@ -136,6 +136,8 @@ class Status:
             missed = "<br>".join(text(missed.path) for missed in run.missed)
             numbers = (text(run.queued), unfinished, missed, text(run.skipped))
             rows.append((text(run.run), text(run.waiting_for), newest, *numbers))
+        if self.ended is not None:
+            rows.append(("<b>ended</b>", text(self.ended)))
         return table(rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -27,8 +28,8 @@ def look(request: Request, alive: Callable[[], None]) -> Look:
     watching = Watching(request)
     try:
         result = _Looking(request, watching, alive).result
-    except FileNotFoundError as error:
-        result = _trouble(Trouble.MISSING, error)
+    except FileNotFoundError:
+        result = Look(trouble=Trouble.MISSING, detail=_absolute(request.directory))
         result.again = watching.watch_gap()
     except NotADirectoryError as error:
         result = _trouble(Trouble.NOT_A_DIRECTORY, error)
@@ -36,6 +37,13 @@ def look(request: Request, alive: Callable[[], None]) -> Look:
         result = _trouble(Trouble.UNREADABLE, error)
     result.watcher, result.reason, result.out_of = watching.kind, watching.reason, watching.out_of
     return result
+
+
+def _absolute(directory: str) -> str:
+    try:
+        return repr(os.path.abspath(directory))
+    except OSError:
+        return f"{directory!r}, and the working directory is gone"
 
 
 def _trouble(trouble: Trouble, error: OSError) -> Look:

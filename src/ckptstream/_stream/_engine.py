@@ -17,7 +17,7 @@ from ._run import Run
 from ._words import logger, report, status_of
 from .arguments import Options
 
-_EXPIRED = "no new checkpoint came in time"
+_EXPIRED = "the timeout has expired"
 _AHEAD = 2  # runs whose next checkpoint is verified at once, so that none waits for a slow one
 _CONSIDERED = 64  # runs among which one that is ready is looked for
 
@@ -71,10 +71,12 @@ class Engine:
             try:
                 with anyio.fail_after(remaining) as scope:
                     run = await self._find()
-            except TimeoutError:
+            except TimeoutError as error:
                 # An OSError of the storage, or of somebody's own timeout, is none of ours.
                 if not scope.cancelled_caught:
                     raise
+                if error.__context__ is not None:  # since Python 3.12 a cycle with its own frames
+                    error.__context__.__traceback__ = None
             else:
                 return self._hand_out(run)
             if self.options.timeout_fn is not None:
@@ -134,7 +136,7 @@ class Engine:
             self._watcher.read()
             self._watcher.review()
             if self._ended is not None:
-                raise StopAsyncIteration
+                raise StopAsyncIteration(self._ended)
             now = anyio.current_time()
             self._begin_last_look(now)
             self._attend(now)
@@ -265,7 +267,7 @@ class Engine:
                 run.abandon()
             run.unbind()
             report(run)
-        logger.info("the stream has ended: %s", reason)
+        logger.info("%s: the stream has ended: %s", ", ".join(self._runs), reason)
         self._alarm.ring()
 
     def status(self) -> Status:

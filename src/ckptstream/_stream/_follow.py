@@ -40,8 +40,11 @@ def follow(
         checkpoint_dir: The directory that the checkpoints lie in.
         layout: How the framework writes them: `"auto"` decides for each entry by what it holds; a
             known name (`"hf"`, `"orbax"`, `"tensorflow"`); a string with `{step}`, such as
-            `"ckpt_{step}.pt"` or `"step_{step}/DONE"` (finished when `DONE` is there); or an
-            object that is a `ckptstream.layouts.Layout`.
+            `"step_{step}/DONE"` (finished when `DONE` is there) or `"ckpt_{step}.pt"` (finished
+            when it has not changed for 1 second, 5 on network filesystems, and when the end of a
+            zip, safetensors or HDF5 file is there: a writer that pauses longer is not told from
+            one that has finished, so rather write a marker); or an object that is a
+            `ckptstream.layouts.Layout`.
         latest_only: Deliver only the newest that is finished when the caller asks. What is passed
             over is counted as skipped and never comes back.
         skip_existing: Do not deliver what the first look finds.
@@ -55,7 +58,7 @@ def follow(
             must not block, or one that returns an awaitable. True ends the stream after that
             look, False waits anew. What it raises reaches the caller; the stream stays usable.
         poll_interval: Seconds between two looks where events cannot be trusted (network and FUSE
-            filesystems, systems without inotify). None: 1 second.
+            filesystems, systems without inotify), more than 0. None: 1 second.
         watcher: `"auto"` takes events where they can be trusted; `"poll"` and `"inotify"` force
             it. Tests give a `ckptstream.testing.ManualWatcher`.
 
@@ -69,6 +72,8 @@ def follow(
             "give timeout=, in seconds, or leave timeout_fn out"
         )
     interval = check.optional_seconds("poll_interval", poll_interval)
+    if interval == 0:
+        raise ValueError(f"poll_interval={poll_interval!r} would never rest: give a positive time")
     options = Options(
         layout=resolve(layout),
         latest_only=check.flag("latest_only", latest_only),

@@ -56,6 +56,7 @@ class Run:
         self.ledger = Ledger(directory, options)
         self.sight = Sight()
         self.told = Told()
+        self.layout = options.layout.name
         self._options = options
         # Weak: a stream that is dropped must go at once, not when the garbage is collected.
         self._agenda = weakref.ref(agenda)

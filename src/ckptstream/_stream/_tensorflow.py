@@ -150,7 +150,7 @@ async def wait_for_new_checkpoint(
 def _is_same(found: Checkpoint, last: StrPath | None) -> bool:
     if last is None or isinstance(last, Checkpoint):
         return found == last
-    return found.path == os.fspath(last)
+    return os.path.abspath(found.path) == os.path.abspath(last)
 
 
 async def latest_checkpoint(

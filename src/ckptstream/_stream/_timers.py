@@ -10,6 +10,7 @@ from .._scan import Look, Trouble
 
 SAFETY_INTERVAL = 120.0  # seconds between looks that trust no event
 GAP_INTERVAL = 1.0  # seconds between looks at a run that cannot be read
+_SHORTEST = 0.01  # seconds: TensorFlow's seconds_to_sleep may be 0
 _MARGIN = 0.001  # seconds: timers of an event loop may fire a little early
 
 
@@ -25,7 +26,7 @@ class Timers:
     """
 
     def __init__(self, poll_interval: float) -> None:
-        self._poll_interval = max(poll_interval, _MARGIN)
+        self._poll_interval = max(poll_interval, _SHORTEST)
         # A thousand runs that began together must not look together. Where an object lies in
         # memory is as good as a random number.
         self._jitter = 0.9 + (id(self) >> 4) % 2003 / 2003 * 0.2

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 
 from .._model import RunStatus, printable
 from .._scan import Trouble
+from ._ledger import order
 from ._run import Run
 
 logger = logging.getLogger("ckptstream.stream")
@@ -28,17 +30,36 @@ def waiting_for(run: Run) -> str:
         return "finished checkpoints wait to be delivered"
     if ledger.queue and not ledger.holding:
         return f"waiting for the pointer to name {next(reversed(ledger.queue))}"
-    if pending := unfinished(run):
-        name, missing = list(pending.items())[-1]
-        return f"waiting for {name}: {missing}"
-    if look.foreign is not None and not ledger.entries:
-        names = ", ".join(repr(name) for name in look.foreign.examples)
-        count = look.foreign.total
-        entries = "its only entry is not" if count == 1 else f"none of its {count} entries is"
-        return f"{entries} recognised as a checkpoint ({names})"
+    if look.foreign is not None and (look.foreign.below or not ledger.entries):
+        return _strangers(run)
+    pending = unfinished(run)
+    newest = list(pending)[-1] if pending else None
+    if newest is not None and not _is_overtaken(run, newest):
+        return f"waiting for {newest}: {pending[newest]}"
     if not ledger.entries:
         return "waiting for the first checkpoint"
     return "waiting for the next checkpoint"
+
+
+def _is_overtaken(run: Run, name: str) -> bool:
+    """Whether a later checkpoint was delivered: what is left of an aborted save is no news."""
+    delivered = run.ledger.delivered
+    if delivered is None:
+        return False
+    return order(name, run.ledger.entries[name]) < order(delivered.name, delivered.entry)
+
+
+def _strangers(run: Run) -> str:
+    foreign = run.sight.look.foreign
+    assert foreign is not None
+    names = ", ".join(repr(name) for name in foreign.examples)
+    total, below = foreign.total, foreign.below
+    entries = "its only entry is not" if total == 1 else f"none of its {total} entries is"
+    text = f"{entries} recognised as a checkpoint ({names})"
+    if not below:
+        return text
+    hold = "1 sub-directory holds" if len(below) == 1 else f"{len(below)} sub-directories hold"
+    return f"{text}: {hold} checkpoints: follow {os.path.join(run.directory, below[0])!r}"
 
 
 def _trouble(run: Run) -> str:
@@ -51,7 +72,8 @@ def _trouble(run: Run) -> str:
 def unfinished(run: Run) -> dict[str, str]:
     """What is not finished, without what was delivered and is now being deleted."""
     ledger = run.ledger
-    names = (name for name in ledger.unfinished if not ledger.was_delivered(name))
+    names = [name for name in ledger.unfinished if not ledger.was_delivered(name)]
+    names.sort(key=lambda name: order(name, ledger.entries[name]))
     return {name: ledger.entries[name].missing or "" for name in names}
 
 
@@ -95,34 +117,35 @@ def report(run: Run) -> None:
 
 
 def _warn(run: Run, reason: str) -> None:
-    look = run.sight.look
+    look, layout = run.sight.look, run.layout
     if run.hangs is not None:
         _once(run, f"{reason}; other runs go on: check the mount")
     elif look.trouble is Trouble.MISSING:
-        _once(run, f"{reason}: it is waited for; check the path")
+        _once(run, f"{reason}: check the path, {look.detail}")
     elif look.trouble is not None:
         _once(run, f"{reason}: it is waited for; check its permissions and its mount")
-    elif look.foreign is not None and (look.foreign.below or not run.ledger.entries):
-        _once(run, f"{reason}: {_remedy(run)}")
+    elif look.foreign is not None and look.foreign.below:
+        _once(run, reason)
+    elif look.foreign is not None and not run.ledger.entries:
+        other = "layout='auto'" if layout != "auto" else "one such as layout='step_{step}/DONE'"
+        _once(run, f"{reason}: if it holds some already, try {other} or another directory")
     else:
         _warn_of_entries(run)
 
 
 def _warn_of_entries(run: Run) -> None:
-    reasons = {name: run.ledger.entries[name].missing or "" for name in run.ledger.unfinished}
+    ledger, reasons = run.ledger, unfinished(run)
     for name, reason in reasons.items():
         if reason.startswith("cannot be read"):
             _once(run, f"{name} {reason}: it is waited for; check its permissions and its mount")
-
-
-def _remedy(run: Run) -> str:
-    foreign = run.sight.look.foreign
-    if foreign is None or not foreign.below:
-        return "name the layout, such as layout='step_{step}/DONE', or another directory"
-    example = run.directory.rstrip("/") + "/" + foreign.below[0]
-    count = len(foreign.below)
-    holds = "1 sub-directory holds" if count == 1 else f"{count} sub-directories hold"
-    return f"{holds} checkpoints: follow {example!r}"
+    # One is being written; that several are, and none is finished, is the wrong evidence.
+    if len(reasons) > 1 and len(reasons) == len(ledger.entries) and not ledger.holding:
+        name, reason = next(iter(reasons.items()))
+        _once(
+            run,
+            f"{len(reasons)} checkpoints, none of them finished ({name}: {reason}): "
+            f"is layout={run.layout!r} right?",
+        )
 
 
 def _once(run: Run, text: str) -> None:

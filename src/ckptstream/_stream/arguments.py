@@ -50,6 +50,11 @@ def directory(name: str, value: object) -> str:
         raise ValueError(f"{name}='' is empty: name a directory, '.' for the current one")
     if "\0" in path:
         raise ValueError(f"{name}={path!r} holds a null character: no path can")
+    if path == "~" or path.startswith("~/"):
+        raise ValueError(
+            f"{name}={path!r} is not expanded: give os.path.expanduser({path!r}), "
+            "or './~' for a directory of that name"
+        )
     if "*" in path:
         raise ValueError(f"{name}={path!r} is a pattern: follow one directory at a time for now")
     if "://" in path:

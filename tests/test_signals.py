@@ -51,7 +51,6 @@ def report():
 
 HANGING = 0
 run = sys.argv[1]
-gc.disable()  # What stays until it is collected stays.
 """
 
 
@@ -146,6 +145,7 @@ def interrupted(program: str, run: Path, presses: int = 1) -> Terminal:
 
 
 WAITING = """
+    gc.disable()  # What stays until it is collected stays.
     tell()
     stream = ckptstream.sync.follow(run)
     try:
@@ -215,6 +215,7 @@ def test_twice(run: Path) -> None:
             if len(presses) <= 2:
                 raise KeyboardInterrupt
 
+        gc.disable()
         presses = []
         signal.signal(signal.SIGINT, interrupt)
         tell()
@@ -348,6 +349,7 @@ ASYNC = """
     except KeyboardInterrupt:
         interrupted = True
     assert interrupted
+    gc.collect()  # Event loops' own tracebacks.
     report()
 """
 

@@ -59,6 +59,10 @@ class Notebook:
         while not when.exists() and not running.done():
             await asyncio.sleep(0)
         await self._client.km.interrupt_kernel()
+        while not running.done():
+            # A kernel that awaits notices a signal when something else wakes its loop.
+            self._client.kc.kernel_info()
+            await asyncio.wait([running], timeout=0.2)
         return await asyncio.wait_for(running, GUARD)
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ._hints import Listener, Meaning
 
 if TYPE_CHECKING:
-    from inotify_simple import INotify
+    from inotify_simple import Event, INotify
 
 # From inotify(7). The library that has them too is imported by the thread that needs it: it loads
 # the C library by running other programs.
@@ -53,6 +53,7 @@ class Inotify:
     def __init__(self) -> None:
         self._process = os.getpid()
         self._instance: INotify | None = None
+        self._parse: Callable[[bytes], list[Event]] = lambda data: []
         self._uses: dict[int, list[_Use]] = {}
         # Held across system calls, so never taken by the event loop but without waiting.
         self._arming = threading.Lock()
@@ -97,8 +98,9 @@ class Inotify:
     def _open(self) -> None:
         # closefd=False: a FileIO that owns its descriptor warns when it is collected, and would
         # close it in a forked child too.
-        from inotify_simple import INotify
+        from inotify_simple import INotify, parse_events
 
+        self._parse = parse_events
         self._instance = INotify(nonblocking=True, closefd=False)
         finalizer = weakref.finalize(self, _close, self._instance.fileno(), self._process)
         finalizer.atexit = False
@@ -148,9 +150,7 @@ class Inotify:
             data = os.read(self._instance.fileno(), _READ_SIZE)
         except BlockingIOError:
             return
-        from inotify_simple import parse_events
-
-        for descriptor, mask, _, name in parse_events(data):
+        for descriptor, mask, _, name in self._parse(data):
             if mask & _OVERFLOW:
                 self._tell_everybody()
             else:

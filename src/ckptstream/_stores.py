@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -125,12 +126,16 @@ class LocalStore:
     trainer's own deletion fail.
     """
 
-    def __init__(self, directory: str, inodes: bool) -> None:
+    def __init__(
+        self, directory: str, inodes: bool, alive: Callable[[], None] = lambda: None
+    ) -> None:
         self._prefix = os.path.join(directory, "")
         self._inodes = inodes
+        self._alive = alive  # each answer is a sign of life of the storage
 
     def list(self, path: str) -> tuple[str, ...]:
         """The names in a directory."""
+        self._alive()
         try:
             return tuple(os.listdir(self._prefix + path))
         except OSError as error:
@@ -138,6 +143,7 @@ class LocalStore:
 
     def stat(self, path: str) -> FileStat | None:
         """Size and times of what the path leads to."""
+        self._alive()
         try:
             found = os.stat(self._prefix + path)
         except OSError as error:
@@ -163,6 +169,7 @@ class LocalStore:
         return self.head(path, size)
 
     def _read(self, path: str, offset: int, whence: int, size: int) -> bytes | None:
+        self._alive()
         try:
             # O_NONBLOCK: a FIFO under a checkpoint's name must not hang the look for ever.
             file = os.open(self._prefix + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

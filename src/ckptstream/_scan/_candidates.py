@@ -42,6 +42,8 @@ def listed(
     began = request.clock()
     # Not the store's list(): a directory that has just vanished must not look empty.
     names = os.listdir(request.directory)
+    # In another directory than before, the old names say nothing.
+    request = request._replace(thorough=request.thorough or ground.modified < 0)
     found = _compare(request, _group(request, names, alive))
     if not found.groups and not request.entries:
         found.foreign = foreign(request, names, alive)

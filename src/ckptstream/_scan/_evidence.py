@@ -120,7 +120,9 @@ class StoreEvidence:
         self.settling.append(Settling(paths, seen, since))
         remaining = since + self._profile.settle - began
         if remaining > 0:
-            self.again = max(self.again or 0.0, remaining)
+            # Counted from now: the walk took its time, and the last look waits no longer than that.
+            left = since + self._profile.settle - self._clock()
+            self.again = max(self.again or 0.0, left)
         return remaining <= 0
 
     def _walk(self, paths: Collection[str]) -> Files:

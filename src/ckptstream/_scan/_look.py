@@ -56,7 +56,7 @@ class _Looking:
         self._watching = watching
         ground = watching.stand()
         self._profile: Profile = ground.profile
-        self._store = LocalStore(request.directory, ground.profile.inodes)
+        self._store = LocalStore(request.directory, ground.profile.inodes, alive)
         full = request.full or watching.moved
         told = any(layout.pointer in request.hints for layout in request.pointers)
         self._pointed = self._read_pointers() if full or told else request.pointed

@@ -129,6 +129,12 @@ class Look:
     reason: str = ""
     out_of: str | None = None
 
+    def remember(self, before: Look) -> None:
+        """What was explained before holds on, if the directory was not listed again."""
+        listed = self.full and not (self.ground is not None and self.ground.trusted)
+        if self.trouble is None and not listed and not self.changed and self.foreign is None:
+            self.foreign = before.foreign
+
 
 class Request(NamedTuple):
     """

@@ -97,6 +97,7 @@ class Watching:
         request, subscription = self._request, self._request.subscription
         if subscription is None:
             return False
+        self.kind, self.reason = "poll", request.why_poll
         try:
             places = turns(request.directory)
         except OSError:
@@ -117,7 +118,7 @@ class Watching:
         subscription.keep(lambda path, meaning: (path, meaning) in wanted)
         if places:
             self.kind, self.reason = "inotify", f"waits in {places[-1][0]!r}"
-        return turns(request.directory) != places
+        return turns(request.directory) != places or os.path.exists(request.directory)
 
     def release(self, entries: Collection[str], full: bool) -> None:
         """Watch nothing of other entries than these, and no way that leads here no longer."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from .._watchers import Alarm
@@ -61,12 +62,14 @@ class Agenda(Generic[T]):
             self._count += 1  # Items cannot be compared; equal moments keep their order.
             heapq.heappush(self._timers, (moment, self._count, item))
 
-    def forget(self, item: T) -> None:
-        """Never attend to *item* again."""
-        self._touched.pop(item, None)
-        self._scheduled.pop(item, None)
-
     @property
     def next(self) -> float:
         """When the next item is due."""
         return self._timers[0][0] if self._timers else math.inf
+
+
+def call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    """Call a method of something that may be gone."""
+    bound = method()
+    if bound is not None:
+        bound()

@@ -14,7 +14,7 @@ from .._model import Checkpoint, Status
 from .._watchers import Alarm, Watcher, current_watcher
 from ._agenda import Agenda
 from ._run import Run
-from ._words import logger, report, status_of
+from ._words import logger, report, report_end, status_of
 from .arguments import Options
 
 _EXPIRED = "the timeout has expired"
@@ -140,6 +140,8 @@ class Engine:
             now = anyio.current_time()
             self._begin_last_look(now)
             self._attend(now)
+            if self._ended is not None:
+                continue  # A handler of a log record has closed the stream.
             run = self._choose(now)
             if run is not None:
                 return run
@@ -176,7 +178,7 @@ class Engine:
             self._offers.setdefault(run)
         else:
             self._offers.pop(run, None)
-            if run.ledger.reached:
+            if run.ledger.reached and not run.ledger.holding:
                 self._unreached.pop(run, None)
         if run.sealed:
             self._unsealed.pop(run, None)
@@ -263,10 +265,10 @@ class Engine:
             return
         self._ended = reason
         for run in self._runs.values():
-            if self._ending is not None:
+            if self._ending is not None or not self._unreached:
                 run.abandon()
             run.unbind()
-            report(run)
+            report_end(run)
         logger.info("%s: the stream has ended: %s", ", ".join(self._runs), reason)
         self._alarm.ring()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import NamedTuple
 from .._model import Checkpoint, Missed
 from .._scan import Entry, Look, Trouble
 from ..layouts._auto import NOBODY
+from ._order import order, sort
 from .arguments import Options
 
 WATCHED_FINISHED = 3  # finished checkpoints that are watched for being written again
@@ -122,7 +122,7 @@ class Ledger:
             if name not in look.gone:
                 self._miss(name, step, finished=False)
         finds = self._enter(look)
-        _sort(finds, first or self.holding, look.full)
+        sort(finds, first or self.holding, look.full)
         self.fresh = tuple(name for name, _ in finds[-WATCHED_FINISHED:])
         for name in judged:
             if name in self.queue:
@@ -168,8 +168,6 @@ class Ledger:
         return finds
 
     def _accept(self, finds: list[tuple[str, Entry]], seen: Moment) -> None:
-        if self.sealed:
-            return
         for name, entry in finds:
             settled = max((s.since for s in entry.settling), default=math.inf)
             if settled <= self._baseline:
@@ -177,6 +175,8 @@ class Ledger:
                 continue
             if self.queue.pop(name, None) is not None:
                 self._miss(name, entry.step, finished=True)  # overwritten before it was delivered
+            if self.sealed:
+                continue
             self._remember(name, entry)
             self.queue[name] = Queued(name, entry, seen)
 
@@ -242,6 +242,12 @@ class Ledger:
                 return queued
         return None
 
+    @property
+    def awaits_pointer(self) -> bool:
+        """Whether what is finished waits for the pointer's word (`latest_only`)."""
+        waits = self._options.latest_only and not (self.reached or self.holding)
+        return waits and bool(self.queue) and self.candidate() is None
+
     def _newest_queued(self) -> Queued | None:
         """The newest one, if it was not delivered; a pointer's word goes before any order."""
         if not self.queue or self.reached:
@@ -266,24 +272,16 @@ class Ledger:
         self.eligible = now + self._options.min_interval_secs
         self._reach(queued.entry.step)
 
-    def abandon(self) -> None:
-        """The stream ends while the run is not there: what is queued is lost."""
+    def abandon(self, everything: bool) -> None:
+        """The stream ends: what was finished and is being deleted is lost, or all there is."""
+        until = self._options.until_step
+        for name in () if self._options.latest_only else self.unfinished:
+            entry = self.entries[name]
+            wanted = until is None or entry.step is None or entry.step <= until
+            if wanted and entry.generation is not None and not self._is_accepted(name, entry):
+                self._miss(name, entry.step, finished=True)
+        if not everything:
+            return
         for name, queued in self.queue.items():
             self._miss(name, queued.entry.step, finished=True)
         self.queue.clear()
-
-
-def _sort(finds: list[tuple[str, Entry]], first: bool, listed: bool) -> None:
-    """At first by step; later by commit stamp, else as the events came, else by step."""
-    if not first and all(entry.stamp is not None for _, entry in finds):
-        finds.sort(key=lambda found: found[1].stamp or 0)
-    elif first or listed:
-        finds.sort(key=lambda found: order(*found))
-
-
-def order(name: str, entry: Entry) -> tuple[bool, int, list[tuple[bool, int, str]]]:
-    """By step; without one first, by name, its numbers compared as numbers."""
-    # Every second part is a number.
-    parts = enumerate(re.split(r"([0-9]+)", name))
-    natural = [(i % 2 == 1, int(part) if i % 2 else 0, part) for i, part in parts]
-    return (entry.step is not None, entry.step or 0, natural)

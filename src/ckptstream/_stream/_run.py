@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 import weakref
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from .._scan import Ground, Look, Request, Trouble, look
 from .._stores import mount_point
 from .._threads import HUNG_AFTER, Job
 from .._watchers import Subscription, Watcher
-from ._agenda import Agenda
+from ._agenda import Agenda, call
 from ._ledger import Ledger, Moment
 from ._timers import Timers
 from .arguments import Options
@@ -39,7 +38,7 @@ class Told:
     """What was logged of a run already: the last reason, warnings, how many were missed."""
 
     reason: str = ""
-    warned: tuple[str, ...] = ()
+    warned: set[str] = field(default_factory=set[str])
     missed: int = 0
 
 
@@ -60,7 +59,7 @@ class Run:
         self._options = options
         # Weak: a stream that is dropped must go at once, not when the garbage is collected.
         self._agenda = weakref.ref(agenda)
-        self._done = partial(_call, weakref.WeakMethod(self._touch))
+        self._done = partial(call, weakref.WeakMethod(self._touch))
         self._pointers = {layout.pointer for layout in options.pointers}
         self._watcher: Watcher | None = None
         self._subscription: Subscription | None = None
@@ -89,7 +88,10 @@ class Run:
         """Whether a name is part of a checkpoint; most events tell of something else."""
         if name in self.ledger.entries or name in self._pointers:
             return True
-        return self._options.layout.match(name) is not None
+        try:
+            return self._options.layout.match(name) is not None
+        except Exception:
+            return True  # Not for whoever reads the events: the look raises it to its own caller.
 
     def all_changed(self) -> None:
         """Anything may have happened."""
@@ -111,11 +113,12 @@ class Run:
         self._moment = self._moment._replace(began=self._moment.began + shift)
         polls = self._options.watcher == "poll"
         self._subscription = None if polls else watcher.subscribe(self)
-        self._everything, self._ground = True, None
+        self._everything = True
         if self._job is not None and not self._job.started:
             # The threads that were to make this look may have gone with their event loop.
             self._job = None
         if self._job is not None:
+            self._thorough = False  # It does not know what happened between the two loops.
             self._job.notify(self._done)
         self._touch()
 
@@ -234,6 +237,7 @@ class Run:
         if result.trouble is Trouble.NOT_A_DIRECTORY and not self.ledger.looked:
             self._everything = True
             raise NotADirectoryError(f"{result.detail}: name the directory that holds checkpoints")
+        result.remember(self.sight.look)
         self.sight = Sight(time.monotonic(), result)
         self._looked = self._moment
         self.ledger.merge(result, self._spent, self._looked, self._watcher.clock())
@@ -287,11 +291,4 @@ class Run:
 
     def abandon(self) -> None:
         """The stream has ended: what was queued in a directory that is gone is lost."""
-        if self.sight.look.trouble is Trouble.MISSING:
-            self.ledger.abandon()
-
-
-def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
-    bound = method()
-    if bound is not None:
-        bound()
+        self.ledger.abandon(everything=self.sight.look.trouble is Trouble.MISSING)

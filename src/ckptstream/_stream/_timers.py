@@ -45,11 +45,15 @@ class Timers:
 
     def settled(self, now: float) -> list[str]:
         """The entries that may have settled by now."""
-        return [name for name, moment in self._settling.items() if moment <= now]
+        names = [name for name, moment in self._settling.items() if moment <= now]
+        for name in names:
+            # Asked once: a look that fails, or finds nothing new, must not be wanted again at once.
+            del self._settling[name]
+        return names
 
     def restart(self, shift: float) -> None:
         """Another event loop has begun, whose clock is *shift* ahead: look at everything."""
-        self.safety_at, self.poll_at = -math.inf, math.inf
+        self.safety_at, self.poll_at = self.safety_at + shift, math.inf
         self.last_from += shift
         self.last_until = None if self.last_until is None else self.last_until + shift
         self._settling.clear()
@@ -60,7 +64,7 @@ class Timers:
 
     def set(self, result: Look, now: float, thorough: bool) -> None:
         """After a look."""
-        if thorough or self.safety_at == -math.inf:
+        if thorough:
             self.safety_at = now + SAFETY_INTERVAL * self._jitter
         self.poll_at = math.inf
         if result.watcher == "poll":

@@ -8,7 +8,7 @@ import time
 
 from .._model import RunStatus, printable
 from .._scan import Trouble
-from ._ledger import order
+from ._order import order
 from ._run import Run
 
 logger = logging.getLogger("ckptstream.stream")
@@ -28,7 +28,7 @@ def waiting_for(run: Run) -> str:
         return _trouble(run)
     if ledger.candidate() is not None:
         return "finished checkpoints wait to be delivered"
-    if ledger.queue and not ledger.holding:
+    if ledger.awaits_pointer:
         return f"waiting for the pointer to name {next(reversed(ledger.queue))}"
     if look.foreign is not None and (look.foreign.below or not ledger.entries):
         return _strangers(run)
@@ -125,10 +125,14 @@ def _warn(run: Run, reason: str) -> None:
     elif look.trouble is not None:
         _once(run, f"{reason}: it is waited for; check its permissions and its mount")
     elif look.foreign is not None and look.foreign.below:
-        _once(run, reason)
+        _once(run, reason, "a level too high")
     elif look.foreign is not None and not run.ledger.entries:
         other = "layout='auto'" if layout != "auto" else "one such as layout='step_{step}/DONE'"
-        _once(run, f"{reason}: if it holds some already, try {other} or another directory")
+        _once(
+            run,
+            f"{reason}: if it holds some already, try {other} or another directory",
+            "strangers",
+        )
     else:
         _warn_of_entries(run)
 
@@ -148,9 +152,11 @@ def _warn_of_entries(run: Run) -> None:
         )
 
 
-def _once(run: Run, text: str) -> None:
-    if text not in run.told.warned:
-        run.told.warned += (text,)
+def _once(run: Run, text: str, about: str | None = None) -> None:
+    """Warn, once of each thing; *about*: what the thing is, if the text may change."""
+    about = text if about is None else about
+    if about not in run.told.warned:
+        run.told.warned.add(about)
         logger.warning("%s: %s", printable(run.directory), printable(text))
 
 
@@ -168,3 +174,12 @@ def _report_missed(run: Run) -> None:
     if new > _MANY:
         text = "%s: %d more were missed; %s"
         logger.warning(text, printable(run.directory), new - _MANY, _KEEP_MORE)
+
+
+def report_end(run: Run) -> None:
+    """Say what was finished but could not be delivered, since the storage did not answer."""
+    report(run)
+    if run.exhausted and run.ledger.candidate() is not None:
+        count, reason = len(run.ledger.queue), waiting_for(run)
+        text = "%s: %d finished checkpoints were not delivered: %s"
+        logger.warning(text, printable(run.directory), count, printable(reason))

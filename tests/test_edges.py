@@ -164,3 +164,26 @@ async def test_a_run_begun_anew_in_another_directory_comes_in_order(run: Path) -
 
     with anyio.fail_after(30):
         assert list(range(100, 800, 100)) == [checkpoint.step async for checkpoint in stream]
+
+
+async def test_a_closed_stream_that_is_kept_keeps_no_descriptor(run: Path) -> None:
+    """
+    The kernel allows a user few of them.
+    """
+    save(run, 1)
+    stream = follow(run)
+    await anext(stream)
+    before = len(inotify_descriptors())
+
+    await stream.aclose()
+
+    assert before - 1 == len(inotify_descriptors())
+    assert "it was closed" == stream.status().ended
+
+
+def inotify_descriptors() -> list[str]:
+    """
+    Those of this process.
+    """
+    links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+    return [link for link in links if os.path.islink(link) and "inotify" in os.readlink(link)]

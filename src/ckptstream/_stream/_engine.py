@@ -130,13 +130,13 @@ class Engine:
 
     async def _find(self) -> Run:
         """Wait until a run has a checkpoint that was verified since the caller asked."""
-        assert self._watcher is not None
         while True:
             self._alarm.reset()
-            self._watcher.read()
-            self._watcher.review()
             if self._ended is not None:
                 raise StopAsyncIteration(self._ended)
+            assert self._watcher is not None
+            self._watcher.read()
+            self._watcher.review()
             now = anyio.current_time()
             self._begin_last_look(now)
             self._attend(now)
@@ -221,7 +221,7 @@ class Engine:
         """Live in the event loop that runs now: a stream may wander between loops when idle."""
         given = self.options.watcher
         watcher = current_watcher() if isinstance(given, str) else given
-        if watcher is self._watcher:
+        if watcher is self._watcher or self._ended is not None:
             return
         self._watcher = watcher
         # Each of trio's loops has a clock of its own, which begins anywhere.
@@ -229,9 +229,8 @@ class Engine:
         shift, self._epoch = 0.0 if self._epoch is None else epoch - self._epoch, epoch
         if self._deadline is not None:
             self._deadline += shift
-        if self._ended is None:
-            for run in self._runs.values():
-                run.bind(watcher, shift)
+        for run in self._runs.values():
+            run.bind(watcher, shift)
 
     def release(self) -> None:
         """Leave the event loop, whose watches and threads are then no longer needed."""
@@ -269,6 +268,7 @@ class Engine:
                 run.abandon()
             run.unbind()
             report_end(run)
+        self._watcher = None  # A closed stream that is kept must not keep a descriptor open.
         logger.info("%s: the stream has ended: %s", ", ".join(self._runs), reason)
         self._alarm.ring()
 

@@ -174,8 +174,7 @@ class PathStream:
 
 
 def follow(
-    checkpoint_dir: StrPath,
-    *,
+    *checkpoint_dirs: StrPath,
     layout: str | Layout = "auto",
     latest_only: bool = False,
     skip_existing: bool = False,
@@ -188,7 +187,7 @@ def follow(
 ) -> CheckpointStream:
     """`ckptstream.follow` for `for`; a plain *timeout_fn* runs in the caller's thread."""
     stream = _follow(
-        checkpoint_dir,
+        *checkpoint_dirs,
         layout=layout,
         latest_only=latest_only,
         skip_existing=skip_existing,

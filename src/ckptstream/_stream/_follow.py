@@ -10,8 +10,7 @@ from .arguments import POLL_INTERVAL, Options, StrPath, TimeoutFn, WatcherChoice
 
 
 def follow(
-    checkpoint_dir: StrPath,
-    *,
+    *checkpoint_dirs: StrPath,
     layout: str | Layout = "auto",
     latest_only: bool = False,
     skip_existing: bool = False,
@@ -23,7 +22,7 @@ def follow(
     watcher: WatcherChoice = "auto",
 ) -> CheckpointStream:
     """
-    Follow a training run: every finished checkpoint, in order, as soon as it is finished.
+    Follow training runs: every finished checkpoint, in order, as soon as it is finished.
 
     Nothing is touched before the first `async for` or `anext`; a directory that is not there, or
     not for the moment, is waited for.
@@ -37,7 +36,7 @@ def follow(
     be known.
 
     Args:
-        checkpoint_dir: The directory that the checkpoints lie in.
+        checkpoint_dirs: The directories that the checkpoints lie in; one run each.
         layout: How the framework writes them: `"auto"` decides for each entry by what it holds; a
             known name (`"hf"`, `"orbax"`, `"tensorflow"`); a string with `{step}`, such as
             `"step_{step}/DONE"` (finished when `DONE` is there) or `"ckpt_{step}.pt"` (finished
@@ -85,4 +84,4 @@ def follow(
         poll_interval=POLL_INTERVAL if interval is None else interval,
         watcher=check.watcher_choice("watcher", watcher),
     )
-    return CheckpointStream(Engine([check.directory("checkpoint_dir", checkpoint_dir)], options))
+    return CheckpointStream(Engine(check.directories(checkpoint_dirs), options))

@@ -62,6 +62,13 @@ def directory(name: str, value: object) -> str:
     return path
 
 
+def directories(values: tuple[object, ...]) -> list[str]:
+    """The paths that `follow` was given; one that is given twice is one run."""
+    if not values:
+        raise TypeError("checkpoint_dirs=() is empty: name at least one directory")
+    return list(dict.fromkeys(directory("checkpoint_dir", value) for value in values))
+
+
 def seconds(name: str, value: object) -> float:
     """A time in seconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -85,8 +85,9 @@ def options(layout: Layout, watcher: ManualWatcher) -> None:
     for choice in ("auto", "inotify", "poll"):
         ckptstream.follow("runs", layout="step_{step}/DONE", watcher=choice)
 
+    ckptstream.follow("runs/7b", Path("runs/13b"))
     ckptstream.follow(b"runs")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    ckptstream.follow("runs", "hf")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    ckptstream.follow("runs", 5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     ckptstream.follow("runs", watcher="fast")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     ckptstream.follow("runs", timeout_fn=lambda x: x)  # type: ignore[arg-type, misc] # pyright: ignore
 

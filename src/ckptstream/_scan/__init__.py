@@ -2,5 +2,17 @@
 
 from ._look import look
 from ._memory import Entry, Ground, Look, Request, Trouble
+from ._pattern import Matches, PatternRequest, match, split
 
-__all__ = ["Entry", "Ground", "Look", "Request", "Trouble", "look"]
+__all__ = [
+    "Entry",
+    "Ground",
+    "Look",
+    "Matches",
+    "PatternRequest",
+    "Request",
+    "Trouble",
+    "look",
+    "match",
+    "split",
+]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 
 from .._stores import LocalStore, Profile
 from ..layouts import Verdict, judge
 from ..layouts._auto import NOBODY
+from ._attempt import attempt
 from ._candidates import Candidates, foreign, hinted, listed
 from ._evidence import StoreEvidence
-from ._memory import Entry, Look, Request, Trouble
+from ._memory import Entry, Look, Request
 from ._watching import Watching
 
 _POINTER_SIZE = 4 << 20  # bytes read of a pointer file at most
@@ -26,28 +26,7 @@ def look(request: Request, alive: Callable[[], None]) -> Look:
         alive: Called now and then, as a sign of life.
     """
     watching = Watching(request)
-    try:
-        result = _Looking(request, watching, alive).result
-    except FileNotFoundError:
-        result = Look(trouble=Trouble.MISSING, detail=_absolute(request.directory))
-        result.again = watching.watch_gap()
-    except NotADirectoryError as error:
-        result = _trouble(Trouble.NOT_A_DIRECTORY, error)
-    except OSError as error:
-        result = _trouble(Trouble.UNREADABLE, error)
-    result.watcher, result.reason, result.out_of = watching.kind, watching.reason, watching.out_of
-    return result
-
-
-def _absolute(directory: str) -> str:
-    try:
-        return repr(os.path.abspath(directory))
-    except OSError:
-        return f"{directory!r}, and the working directory is gone"
-
-
-def _trouble(trouble: Trouble, error: OSError) -> Look:
-    return Look(trouble=trouble, detail=f"{error.strerror}: {error.filename!r}")
+    return attempt(watching, lambda: _Looking(request, watching, alive).result)
 
 
 class _Looking:
@@ -86,7 +65,7 @@ class _Looking:
         if result.full and candidates.groups and self._nobody_recognises(candidates):
             result.foreign = foreign(request, list(candidates.groups), alive)
         watched = {*request.newest, *request.unfinished, *result.changed} - set(result.gone)
-        self._watching.release(watched, result.full)
+        self._watching.release(result.full, lambda path, name: name in watched)
 
     def _nobody_recognises(self, candidates: Candidates) -> bool:
         """Whether names alone look like checkpoints: `seed_1` may be a run."""

@@ -1,15 +1,16 @@
-"""Where a run lies, and what watches it. Watch first, then look: what changes between wakes us."""
+"""Where a directory lies, and what watches it. Watch first, then look: what changes wakes us."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import Protocol
 
 from .._stores import Profile, profile
-from .._watchers import Meaning
-from ._memory import Ground, Request
+from .._watchers import Meaning, Subscription
+from ._memory import Ground
 from ._paths import turns
 
 _RUN = Meaning()
@@ -17,18 +18,37 @@ _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR})
 _LIMITS = {errno.ENOSPC: "max_user_watches", errno.EMFILE: "max_user_instances"}
 
 
+class Watched(Protocol):
+    """What is known of a directory before a look at it; `Request` says what each one means."""
+
+    @property
+    def directory(self) -> str: ...
+    @property
+    def full(self) -> bool: ...
+    @property
+    def ground(self) -> Ground | None: ...
+    @property
+    def subscription(self) -> Subscription | None: ...
+    @property
+    def why_poll(self) -> str: ...
+    @property
+    def trust_any(self) -> bool: ...
+
+
 class Watching:
     """
     One look's dealings with the watcher.
 
     Attributes:
+        directory: What is looked at.
         kind: `"inotify"` if all that matters is watched, else `"poll"`; *reason* says why.
         out_of: The kernel limit that was hit, if any.
         moved: The run's directory is another one than before, or was not watched before.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Watched) -> None:
         self._request = request
+        self.directory = request.directory
         self._turns = list[tuple[str, str]]()
         self.kind = "poll"
         self.reason = request.why_poll
@@ -74,18 +94,23 @@ class Watching:
 
     def watch_entry(self, name: str, places: Collection[str]) -> bool:
         """Watch where an entry's evidence lies; whether a place had not been watched before."""
-        subscription, fresh = self._request.subscription, False
+        fresh = False
+        for place in sorted(places):
+            fresh |= self.watch(os.path.join(self._request.directory, place), Meaning(entry=name))
+        return fresh
+
+    def watch(self, path: str, meaning: Meaning) -> bool:
+        """Watch a directory, where events can be trusted; whether it had not been watched."""
+        subscription = self._request.subscription
         if subscription is None or self.kind != "inotify":
             return False
-        for place in sorted(places):
-            path = os.path.join(self._request.directory, place)
-            try:
-                fresh |= subscription.arm(path, Meaning(entry=name))
-            except OSError as error:
-                # What is not there has a parent that is another place, or the run itself.
-                if error.errno not in _NOT_THERE:
-                    self._refused(error)
-        return fresh
+        try:
+            return subscription.arm(path, meaning)
+        except OSError as error:
+            # What is not there has a parent that is another place, or the directory itself.
+            if error.errno not in _NOT_THERE:
+                self._refused(error)
+            return False
 
     def watch_gap(self) -> bool:
         """
@@ -120,13 +145,19 @@ class Watching:
             self.kind, self.reason = "inotify", f"waits in {places[-1][0]!r}"
         return turns(request.directory) != places or os.path.exists(request.directory)
 
-    def release(self, entries: Collection[str], full: bool) -> None:
-        """Watch nothing of other entries than these, and no way that leads here no longer."""
+    def release(self, full: bool, still: Callable[[str, str], bool]) -> None:
+        """
+        Watch no longer what is not wanted, nor a way that leads here no longer.
+
+        Args:
+            full: Whether the look was.
+            still: Whether a path is wanted that is watched for an entry.
+        """
         turning = set(self._turns)
 
         def wanted(path: str, meaning: Meaning) -> bool:
             if meaning.entry is not None:
-                return meaning.entry in entries
+                return still(path, meaning.entry)
             return meaning.only is None or not full or (path, meaning.only) in turning
 
         if self._request.subscription is not None:

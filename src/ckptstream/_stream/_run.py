@@ -14,6 +14,7 @@ from .._stores import mount_point
 from .._threads import HUNG_AFTER, Job
 from .._watchers import Subscription, Watcher
 from ._agenda import Agenda, call
+from ._hints import Hints
 from ._ledger import Ledger, Moment
 from ._timers import Timers
 from .arguments import Options
@@ -68,9 +69,7 @@ class Run:
         self._moment = Moment()  # of the look in flight
         self._looked = self._listed = Moment()  # of the last look, and of the last listing, merged
         self._ground: Ground | None = None
-        self._hints: dict[str, bool] = {}
-        self._spent: dict[str, bool] = {}
-        self._everything = True  # a listing is due
+        self._hints = Hints()
         self._timers = Timers(options.poll_interval)
 
     # What the watcher tells.
@@ -78,7 +77,7 @@ class Run:
     def entry_changed(self, name: str, arrived: bool) -> None:
         """Something happened to an entry; the latest one goes last."""
         if self._concerns(name):
-            self._hints[name] = self._hints.pop(name, False) or arrived
+            self._hints.add(name, arrived)
             self._touch()
         elif not self.ledger.entries:
             self._timers.explain_soon()
@@ -95,7 +94,7 @@ class Run:
 
     def all_changed(self) -> None:
         """Anything may have happened."""
-        self._everything = True
+        self._hints.everything = True
         self._touch()
 
     def _touch(self) -> None:
@@ -113,7 +112,7 @@ class Run:
         self._moment = self._moment._replace(began=self._moment.began + shift)
         polls = self._options.watcher == "poll"
         self._subscription = None if polls else watcher.subscribe(self)
-        self._everything = True
+        self._hints.everything = True
         if self._job is not None and not self._job.started:
             # The threads that were to make this look may have gone with their event loop.
             self._job = None
@@ -144,9 +143,7 @@ class Run:
 
     def wants_look(self, now: float) -> bool:
         """Whether to look now, at whatever may have changed."""
-        return self._job is None and (
-            self._everything or bool(self._hints) or self._timers.next <= now
-        )
+        return self._job is None and (bool(self._hints) or self._timers.next <= now)
 
     def wants_to_verify(self, now: float, call: int) -> bool:
         """Whether to look now, since the next checkpoint was not verified in this call."""
@@ -171,7 +168,7 @@ class Run:
         """Whether the next checkpoint may be handed out as it stands."""
         if self.ledger.candidate() is None or self.ledger.eligible > now:
             return False
-        if self._options.latest_only and (self._hints or self._everything or self._job):
+        if self._options.latest_only and (self._hints or self._job):
             return False
         return self.sight.look.trouble is None and self._is_verified(call)
 
@@ -188,16 +185,12 @@ class Run:
         """Begin the look that is due, in the caller's call of that number."""
         assert self._watcher is not None
         thorough = self._timers.safety_at <= now
-        full = self._everything or thorough or self._timers.poll_at <= now
+        full = self._hints.everything or thorough or self._timers.poll_at <= now
         head = self.ledger.candidate()
         if head is not None:
-            self._hints.setdefault(head.name, False)
+            self._hints.add_old([head.name])
             full |= self._options.latest_only and self.sight.look.watcher == "poll"
-        hints, self._hints = dict.fromkeys(self._timers.settled(now), False) | self._hints, {}
-        # What is left of the look before was not seen by it: it failed, or was never made.
-        left = {name: arrived for name, arrived in self._spent.items() if name not in hints}
-        self._spent = left | {n: a or self._spent.get(n, False) for n, a in hints.items()}
-        self._everything, self._moment, self._thorough = False, Moment(call, now), thorough
+        self._moment, self._thorough = Moment(call, now), thorough
         request = Request(
             directory=self.directory,
             layout=self._options.layout,
@@ -206,7 +199,7 @@ class Run:
             entries=self.ledger.entries,
             unfinished=self.ledger.unfinished,
             newest=tuple(self.ledger.newest),
-            hints=self._spent,
+            hints=self._hints.give(self._timers.settled(now)),
             full=full,
             thorough=thorough,
             ground=self._ground,
@@ -232,31 +225,31 @@ class Run:
         try:
             result = job.take()
         except BaseException:
-            self._everything = True  # A layout of the user's failed.
+            self._hints.everything = True  # A layout of the user's failed.
             raise
         if result.trouble is Trouble.NOT_A_DIRECTORY and not self.ledger.looked:
-            self._everything = True
+            self._hints.everything = True
             raise NotADirectoryError(f"{result.detail}: name the directory that holds checkpoints")
         result.remember(self.sight.look)
         self.sight = Sight(time.monotonic(), result)
         self._looked = self._moment
-        self.ledger.merge(result, self._spent, self._looked, self._watcher.clock())
+        self.ledger.merge(result, self._hints.given, self._looked, self._watcher.clock())
         self._ground = result.ground
         if result.trouble is None:
-            self._spent = {}
+            self._hints.spend()
         self._prepare_next(result, now)
         return True
 
     def _prepare_next(self, result: Look, now: float) -> None:
         if result.trouble is None and result.full:
             self._listed = self._looked
-        self._everything |= result.again  # The way has changed meanwhile.
+        self._hints.everything |= result.again  # The way has changed meanwhile.
         if self._subscription is not None:
             if result.watcher == "inotify":
                 # What has just been finished is watched from the next look on, not at the cost of
                 # its own delivery.
-                self._hints.update(dict.fromkeys(self.ledger.fresh, False))
-            self._everything |= self._subscription.disturbed
+                self._hints.add_old(self.ledger.fresh)
+            self._hints.everything |= self._subscription.disturbed
             self._subscription.disturbed = False
         self._timers.set(result, now, self._thorough)
         if self._timers.is_last(result, self._looked.began, now):
@@ -266,7 +259,7 @@ class Run:
 
     def look_last(self, now: float) -> None:
         """Take one complete look, begun now or later."""
-        self._timers.last_from, self._everything = now, True
+        self._timers.last_from, self._hints.everything = now, True
         # The one in flight does not count, even where a coarse clock says that it began just now.
         self._moment = self._moment._replace(began=-math.inf)
         self._touch()

@@ -34,8 +34,9 @@ class Meaning(NamedTuple):
     What an event in a watched directory means to the run that watches it.
 
     Attributes:
-        entry: The checkpoint that changed; None if the event's own name says which one.
-        only: If set, only an event of this name counts, and it may have changed everything.
+        entry: The entry that changed; None if the event's own name says which one.
+        only: If set, only an event of this name counts; without an entry, it may have changed
+            everything.
     """
 
     entry: str | None = None

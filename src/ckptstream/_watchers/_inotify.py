@@ -183,13 +183,12 @@ class Inotify:
 
 
 def _tell(listener: Listener, meaning: Meaning, mask: int, name: str) -> None:
+    if meaning.only is not None and name and name != meaning.only:
+        return
     if meaning.entry is not None:
         listener.entry_changed(meaning.entry, False)
-    elif mask & _SELF:
+    elif mask & _SELF or meaning.only is not None:
         listener.all_changed()
-    elif meaning.only is not None:
-        if name == meaning.only:
-            listener.all_changed()
     elif name:
         listener.entry_changed(name, bool(mask & _ARRIVAL))
     else:

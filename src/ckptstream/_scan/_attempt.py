@@ -1,0 +1,39 @@
+"""A look that may fail: each fault of the storage has its reason, and is waited out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from ._memory import Look, Trouble
+from ._watching import Watching
+
+
+def attempt(watching: Watching, make: Callable[[], Look]) -> Look:
+    """
+    What *make* returns, or the trouble that it met; and how the place is watched.
+
+    Where the directory is not there, the nearest one above it is watched.
+    """
+    try:
+        result = make()
+    except FileNotFoundError:
+        result = Look(trouble=Trouble.MISSING, detail=_absolute(watching.directory))
+        result.again = watching.watch_gap()
+    except NotADirectoryError as error:
+        result = _trouble(Trouble.NOT_A_DIRECTORY, error)
+    except OSError as error:
+        result = _trouble(Trouble.UNREADABLE, error)
+    result.watcher, result.reason, result.out_of = watching.kind, watching.reason, watching.out_of
+    return result
+
+
+def _absolute(directory: str) -> str:
+    try:
+        return repr(os.path.abspath(directory))
+    except OSError:
+        return f"{directory!r}, and the working directory is gone"
+
+
+def _trouble(trouble: Trouble, error: OSError) -> Look:
+    return Look(trouble=trouble, detail=f"{error.strerror}: {error.filename!r}")

@@ -1,0 +1,169 @@
+"""One look at a pattern: which directories match it now."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from .._watchers import Meaning, Subscription
+from ._attempt import attempt
+from ._memory import Ground, Look
+from ._watching import Watching
+
+
+class PatternRequest(NamedTuple):
+    """
+    What a look at a pattern needs to know; nothing in it changes while the look goes on.
+
+    Attributes:
+        root: What stands before the part with the first `*`, as the user wrote it; may be empty.
+        parts: That part and those after it.
+        known: The names in the root that earlier looks looked into, with the runs below each.
+        hints: Names in the root of which something has changed since.
+        full: List the root; otherwise only the hints are followed.
+        subscription: To watch with; None to poll, and why.
+        trust_any: Watch also where events are not known to be complete.
+    """
+
+    root: str
+    parts: tuple[str, ...]
+    known: Mapping[str, tuple[str, ...]]
+    hints: Collection[str]
+    full: bool
+    ground: Ground | None
+    subscription: Subscription | None
+    why_poll: str
+    trust_any: bool
+
+    @property
+    def directory(self) -> str:
+        """The root as the system understands it."""
+        return self.root or "."
+
+
+class Matches(NamedTuple):
+    """
+    What matches now.
+
+    Attributes:
+        look: How the look went. If it was full, all that is not in *below* is no match any more.
+        below: The names in the root that were looked into, with the runs below each.
+    """
+
+    look: Look
+    below: dict[str, tuple[str, ...]]
+
+
+def split(path: str) -> tuple[str, tuple[str, ...]]:
+    """The root of a pattern, which is a plain path, and the parts from the first `*` on."""
+    parts = path.split("/")
+    first = next(number for number, part in enumerate(parts) if "*" in part)
+    root = "/".join(parts[:first])
+    if path.startswith("/") and not root:
+        root = "/"
+    return root, tuple(part for part in parts[first:] if part not in ("", "."))
+
+
+def match(request: PatternRequest, alive: Callable[[], None]) -> Matches:
+    """
+    Look for the directories that match, in a thread.
+
+    Args:
+        request: What is known already.
+        alive: Called now and then, as a sign of life.
+    """
+    watching = Watching(request)
+    matching = _Matching(request, watching, alive)
+    look = attempt(watching, matching.look)
+    return Matches(look, {} if look.trouble is not None else matching.below)
+
+
+class _Matching:
+    def __init__(
+        self, request: PatternRequest, watching: Watching, alive: Callable[[], None]
+    ) -> None:
+        self._request = request
+        self._watching = watching
+        self._alive = alive
+        self._full = True
+        self._watched: set[tuple[str, str]] = set()  # what is watched, and for which name
+        self.below: dict[str, tuple[str, ...]] = {}
+
+    def look(self) -> Look:
+        request = self._request
+        ground = self._watching.stand()
+        self._full = request.full or self._watching.moved
+        names = os.listdir(request.directory) if self._full else request.hints
+        for name in sorted(names):
+            self._alive()
+            if _fits(name, request.parts[0]):
+                self.below[name] = self._look_into(name)
+        self._watching.release(self._full, self._is_wanted)
+        return Look(full=self._full, ground=ground)
+
+    def _look_into(self, name: str) -> tuple[str, ...]:
+        try:
+            path = os.path.join(self._request.root, name)
+            return tuple(self._find(path, self._request.parts[1:], name))
+        except OSError:
+            # What cannot be read for a while has not gone.
+            return self._request.known.get(name, ())
+
+    def _find(self, path: str, parts: tuple[str, ...], entry: str) -> Iterator[str]:
+        """The runs at or below *path*. What could still become one is watched."""
+        if not _is_directory(path):
+            return
+        if not parts:
+            yield path
+        elif "*" not in parts[0]:
+            yield from self._find_one(path, parts, entry)
+        else:
+            self._watch(path, Meaning(entry=entry))
+            for name in sorted(os.listdir(path)):
+                self._alive()
+                if _fits(name, parts[0]):
+                    yield from self._find(os.path.join(path, name), parts[1:], entry)
+
+    def _find_one(self, path: str, parts: tuple[str, ...], entry: str) -> Iterator[str]:
+        below = os.path.join(path, parts[0])
+        # Watch first, then look: it may appear between the two. Once it is there it is a run, or
+        # on the way to one, and watched itself.
+        if not _is_directory(below):
+            self._watch(path, Meaning(entry=entry, only=parts[0]))
+        yield from self._find(below, parts[1:], entry)
+
+    def _watch(self, path: str, meaning: Meaning) -> None:
+        assert meaning.entry is not None
+        self._watched.add((path, meaning.entry))
+        self._watching.watch(path, meaning)
+
+    def _is_wanted(self, path: str, name: str) -> bool:
+        return (path, name) in self._watched or not (self._full or name in self.below)
+
+
+def _is_directory(path: str) -> bool:
+    """Whether a directory lies there. Raises `OSError` if that cannot be told for now."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
+
+
+def _fits(name: str, part: str) -> bool:
+    # As in a shell, a name that begins with a dot is matched only by one that is written.
+    hidden = name.startswith(".") and not part.startswith(".")
+    return not hidden and _compiled(part).fullmatch(name) is not None
+
+
+@lru_cache
+def _compiled(part: str) -> re.Pattern[str]:
+    return re.compile(".*".join(map(re.escape, part.split("*"))), re.DOTALL)

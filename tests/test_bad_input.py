@@ -229,7 +229,6 @@ def test_a_timeout_fn_without_a_timeout(run: Path, name: str) -> None:
         (b"run", TypeError, "=b'run' is not a path"),
         (["run"], TypeError, r"=\['run'\] is not a path"),
         ("run\0", ValueError, r"='run\\x00' holds a null character"),
-        ("sweeps/*/run", ValueError, r"='sweeps/\*/run' is a pattern"),
         ("s3://bucket/run", ValueError, "='s3://bucket/run' is a URL"),
     ],
 )
@@ -240,6 +239,38 @@ def test_a_path_that_is_none(name: str, path: object, error: type[Exception], me
     """
     with pytest.raises(error, match=f"checkpoint_dir{message}"):
         call(name, path)
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if not name.endswith("follow")])
+def test_a_pattern_where_one_directory_belongs(name: str) -> None:
+    """
+    TensorFlow's functions speak of one run.
+    """
+    with pytest.raises(
+        ValueError, match=r"checkpoint_dir='sweeps/\*/run' is a pattern: only follow"
+    ):
+        call(name, "sweeps/*/run")
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if name.endswith("follow")])
+@pytest.mark.parametrize(
+    ("path", "message"), [("runs/**", "holds '\\*\\*'"), ("runs/*/../x", "goes up again after a")]
+)
+def test_a_pattern_that_is_none(name: str, path: str, message: str) -> None:
+    """
+    Each level is written, and the way goes down only.
+    """
+    with pytest.raises(ValueError, match=f"checkpoint_dir='{re.escape(path)}' {message}"):
+        call(name, path)
+
+
+@pytest.mark.parametrize("name", ["follow", "sync.follow"])
+def test_no_directory_at_all(name: str) -> None:
+    """
+    An empty list of runs, unpacked, is no stream that ends at once.
+    """
+    with pytest.raises(TypeError, match=r"checkpoint_dirs=\(\) is empty"):
+        EVERY[name]()
 
 
 @pytest.mark.parametrize("name", ["wait_for_new_checkpoint", "sync.wait_for_new_checkpoint"])

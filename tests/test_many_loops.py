@@ -59,7 +59,7 @@ def job_of(stream: CheckpointStream) -> Job[Look] | None:
     """
     The look in flight.
     """
-    (run,) = stream.engine._runs.values()
+    (run,) = stream.engine._following.roster.runs.values()
     return run._job
 
 

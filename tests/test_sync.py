@@ -411,7 +411,7 @@ def test_the_same_names() -> None:
     """
     Every function and stream of the package has its twin.
     """
-    values = {"Checkpoint", "Missed", "RunStatus", "Status", "UnknownLayout"}
+    values = {"Checkpoint", "Missed", "RunStatus", "PatternStatus", "Status", "UnknownLayout"}
 
     assert set(ckptstream.__all__) - values <= set(sync.__all__)
 

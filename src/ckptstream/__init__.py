@@ -9,7 +9,7 @@ blocking code.
 """
 
 from ._errors import UnknownLayout
-from ._model import Checkpoint, Missed, RunStatus, Status
+from ._model import Checkpoint, Missed, PatternStatus, RunStatus, Status
 from ._stream import (
     CheckpointStream,
     checkpoints_iterator,
@@ -22,6 +22,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointStream",
     "Missed",
+    "PatternStatus",
     "RunStatus",
     "Status",
     "UnknownLayout",

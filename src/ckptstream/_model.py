@@ -90,8 +90,8 @@ class RunStatus:
     unanswered: float | None
 
     def __str__(self) -> str:
-        seen = "never looked at" if self.last_look is None else f"seen {self.last_look:.1f} s ago"
-        lines = [f"{self.run}: {self.waiting_for} ({self._eyes()}, {seen})"]
+        where = _eyes(self.watcher, self.watcher_reason, self.last_look)
+        lines = [f"{self.run}: {self.waiting_for} ({where})"]
         if self.newest is not None:
             lines.append(f"  newest delivered: {self.newest.path}")
         if self.queued:
@@ -102,10 +102,32 @@ class RunStatus:
             lines.append(f"  skipped: {self.skipped}")
         return printable("\n".join(lines))
 
-    def _eyes(self) -> str:
-        if self.watcher is None:
-            return "no watcher yet"
-        return f"{self.watcher}: {self.watcher_reason}" if self.watcher_reason else self.watcher
+
+@dataclass(frozen=True, slots=True)
+class PatternStatus:
+    """
+    What a stream knows of one pattern.
+
+    Attributes:
+        pattern: As the caller wrote it.
+        runs: How many directories match now.
+        watcher: `"inotify"`, `"poll"`, or None before the first look; `watcher_reason` says why.
+        last_look: Seconds since the last look ended, or None before the first one.
+        waiting_for: What it waits for, in words.
+        unanswered: Seconds since the storage last answered, if a look hangs there; else None.
+    """
+
+    pattern: str
+    runs: int
+    watcher: str | None
+    watcher_reason: str
+    last_look: float | None
+    waiting_for: str
+    unanswered: float | None
+
+    def __str__(self) -> str:
+        where = _eyes(self.watcher, self.watcher_reason, self.last_look)
+        return printable(f"{self.pattern}: {self.waiting_for} ({where})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +136,18 @@ class Status:
     What a stream knows at one moment; prints readably, and as a table in a notebook.
 
     Attributes:
-        runs: One `RunStatus` for each run.
+        runs: One `RunStatus` for each run; also for one that matched a pattern and is gone, if
+            something of it was missed.
         ended: Why the stream has ended, or None while it goes on.
+        patterns: One `PatternStatus` for each pattern.
     """
 
     runs: tuple[RunStatus, ...]
     ended: str | None = None
+    patterns: tuple[PatternStatus, ...] = ()
 
     def __str__(self) -> str:
-        lines = [str(run) for run in self.runs]
+        lines = [*map(str, self.patterns), *map(str, self.runs)]
         if self.ended is not None:
             lines.append(f"ended: {self.ended}")
         return "\n".join(lines)
@@ -130,6 +155,7 @@ class Status:
     def _repr_html_(self) -> str:
         head = ("run", "waiting for", "newest", "queued", "unfinished", "missed", "skipped")
         rows = [tuple(f"<b>{title}</b>" for title in head)]
+        rows += [(text(row.pattern), text(row.waiting_for)) for row in self.patterns]
         for run in self.runs:
             unfinished = "<br>".join(text(f"{k}: {v}") for k, v in run.unfinished.items())
             newest = "" if run.newest is None else text(run.newest.path)
@@ -156,6 +182,14 @@ class FileStat(NamedTuple):
     mtime_ns: int
     inode: int
     is_directory: bool
+
+
+def _eyes(watcher: str | None, reason: str, last_look: float | None) -> str:
+    """Who looks, and when that was last."""
+    seen = "never looked at" if last_look is None else f"seen {last_look:.1f} s ago"
+    if watcher is None:
+        return f"no watcher yet, {seen}"
+    return f"{watcher}: {reason}, {seen}" if reason else f"{watcher}, {seen}"
 
 
 def printable(value: str) -> str:

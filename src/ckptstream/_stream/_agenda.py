@@ -20,6 +20,15 @@ class Item(Protocol):
 
 
 T = TypeVar("T", bound=Item)
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Touched(Protocol[T_contra]):
+    """What an item knows of the agenda that it is on."""
+
+    def touch(self, item: T_contra) -> None:
+        """Something happened to *item*."""
+        ...
 
 
 class Agenda(Generic[T]):
@@ -53,6 +62,11 @@ class Agenda(Generic[T]):
             item = next(iter(self._touched))
             del self._touched[item]
             yield item
+
+    def forget(self, item: T) -> None:
+        """Attend to *item* no more."""
+        self._touched.pop(item, None)
+        self._scheduled.pop(item, None)
 
     def schedule(self, item: T, now: float) -> None:
         """Attend to *item* when it is due. A later moment than before is noticed at the earlier."""

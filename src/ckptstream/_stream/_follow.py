@@ -27,6 +27,10 @@ def follow(
     Nothing is touched before the first `async for` or `anext`; a directory that is not there, or
     not for the moment, is waited for.
 
+    A path with a `*` is a pattern: every directory that matches it is a run, now and later. One
+    that is deleted leaves; what was delivered of it is not delivered again if it comes back.
+    `ckpt.run` says which run a checkpoint is of. Order holds within a run; runs take turns.
+
         async for ckpt in ckptstream.follow("runs/7b", timeout=3600):
             await anyio.to_thread.run_sync(evaluate, ckpt.path)
 
@@ -36,7 +40,10 @@ def follow(
     be known.
 
     Args:
-        checkpoint_dirs: The directories that the checkpoints lie in; one run each.
+        checkpoint_dirs: The directories that the checkpoints lie in, one run each; or patterns,
+            such as `"sweeps/*/checkpoints"`. A `*` stands for any characters of one name, but not
+            for a dot at its beginning; so a directory whose own name holds a `*` cannot be
+            followed.
         layout: How the framework writes them: `"auto"` decides for each entry by what it holds; a
             known name (`"hf"`, `"orbax"`, `"tensorflow"`); a string with `{step}`, such as
             `"step_{step}/DONE"` (finished when `DONE` is there) or `"ckpt_{step}.pt"` (finished
@@ -44,13 +51,17 @@ def follow(
             zip, safetensors or HDF5 file is there: a writer that pauses longer is not told from
             one that has finished, so rather write a marker); or an object that is a
             `ckptstream.layouts.Layout`.
-        latest_only: Deliver only the newest that is finished when the caller asks. What is passed
-            over is counted as skipped and never comes back.
-        skip_existing: Do not deliver what the first look finds.
-        until_step: End when a checkpoint of this step, or of a later one, was delivered, or was
-            missed after it was seen finished. None: no such end.
-        min_interval_secs: Seconds between two deliveries, at least.
-        timeout: Seconds to wait for one new checkpoint, at most, from the moment the caller asks.
+        latest_only: Deliver only the newest of each run that is finished when the caller asks.
+            What is passed over is counted as skipped and never comes back.
+        skip_existing: Do not deliver what the first look finds. A run that comes later was not
+            there: all of it is new.
+        until_step: End when of every run a checkpoint of this step, or of a later one, was
+            delivered, or was missed after it was seen finished. A pattern can always bring more
+            runs: with one, the stream ends only by timeout or when it is closed. None: no such
+            end.
+        min_interval_secs: Seconds between two deliveries of the same run, at least.
+        timeout: Seconds to wait for one new checkpoint of any run, at most, from the moment the
+            caller asks.
             What one more complete look finds then is still delivered, before the stream ends;
             0 is that look alone. None waits for ever.
         timeout_fn: Asked when the timeout has expired, without arguments; a plain function, which

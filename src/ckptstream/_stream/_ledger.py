@@ -137,6 +137,16 @@ class Ledger:
         if self.holding:
             self._hold(look, judged)
 
+    def expect_nothing(self) -> None:
+        """The run was not there at the stream's first look: nothing of it is passed over."""
+        self._baseline_due = False
+
+    def lose_all(self) -> None:
+        """The run is gone, with all that was not delivered."""
+        self._first_settling.clear()
+        for name in list(self.entries):
+            self._lose(name)
+
     @property
     def holding(self) -> bool:
         """Whether the first look is not complete yet: some of what it saw has still to settle."""

@@ -13,7 +13,7 @@ from .._scan import Ground, Look, Request, Trouble, look
 from .._stores import mount_point
 from .._threads import HUNG_AFTER, Job
 from .._watchers import Subscription, Watcher
-from ._agenda import Agenda, call
+from ._agenda import Touched, call
 from ._hints import Hints
 from ._ledger import Ledger, Moment
 from ._timers import Timers
@@ -51,8 +51,9 @@ class Run:
     next call. A hint is spent only when the look it caused is merged.
     """
 
-    def __init__(self, directory: str, options: Options, agenda: Agenda[Run]) -> None:
+    def __init__(self, directory: str, options: Options, agenda: Touched[Run]) -> None:
         self.directory = directory
+        self.left = False  # its directory has gone, and nothing but a pattern had named it
         self.ledger = Ledger(directory, options)
         self.sight = Sight()
         self.told = Told()
@@ -99,17 +100,21 @@ class Run:
 
     def _touch(self) -> None:
         agenda = self._agenda()
-        if agenda is not None:
+        if agenda is not None and self._watcher is not None:  # Else bind() does it.
             agenda.touch(self)
 
     # Looks.
 
-    def bind(self, watcher: Watcher, shift: float) -> None:
-        """Live in the event loop of *watcher*, whose clock is *shift* ahead of the one before."""
+    def shift(self, seconds: float) -> None:
+        """Another event loop has begun, whose clock is so far ahead."""
+        self._timers.shift(seconds)
+        self.ledger.eligible += seconds
+        self._moment = self._moment._replace(began=self._moment.began + seconds)
+
+    def bind(self, watcher: Watcher) -> None:
+        """Live in the event loop of *watcher*; look at everything."""
         self._watcher = watcher
-        self._timers.restart(shift)
-        self.ledger.eligible += shift
-        self._moment = self._moment._replace(began=self._moment.began + shift)
+        self._timers.restart()
         polls = self._options.watcher == "poll"
         self._subscription = None if polls else watcher.subscribe(self)
         self._hints.everything = True
@@ -204,7 +209,7 @@ class Run:
             thorough=thorough,
             ground=self._ground,
             subscription=self._subscription,
-            why_poll="as asked" if self._options.watcher == "poll" else "no inotify here",
+            why_poll=self._options.why_poll,
             trust_any=self._options.watcher != "auto",
             clock=self._watcher.clock,
         )
@@ -277,10 +282,21 @@ class Run:
         return self.ledger.sealed
 
     @property
+    def is_missing(self) -> bool:
+        """Whether the last look found no directory."""
+        return self.sight.look.trouble in {Trouble.MISSING, Trouble.NOT_A_DIRECTORY}
+
+    @property
     def exhausted(self) -> bool:
         """After the last look: whether there is nothing left to deliver."""
         out_of_reach = self.hangs is not None or self.sight.look.trouble is not None
         return out_of_reach or self.ledger.candidate() is None
+
+    def leave(self) -> None:
+        """The directory is gone for good, as far as can be known: what was queued is lost."""
+        self.unbind()
+        self.ledger.lose_all()
+        self.left, self.sight, self._ground = True, Sight(), None
 
     def abandon(self) -> None:
         """The stream has ended: what was queued in a directory that is gone is lost."""

@@ -51,11 +51,15 @@ class Timers:
             del self._settling[name]
         return names
 
-    def restart(self, shift: float) -> None:
-        """Another event loop has begun, whose clock is *shift* ahead: look at everything."""
-        self.safety_at, self.poll_at = self.safety_at + shift, math.inf
-        self.last_from += shift
-        self.last_until = None if self.last_until is None else self.last_until + shift
+    def shift(self, seconds: float) -> None:
+        """Another event loop has begun, whose clock is so far ahead."""
+        self.safety_at += seconds
+        self.last_from += seconds
+        self.last_until = None if self.last_until is None else self.last_until + seconds
+
+    def restart(self) -> None:
+        """What is known is out of date: a listing finds anew what has to settle."""
+        self.poll_at = math.inf
         self._settling.clear()
 
     def explain_soon(self) -> None:

@@ -6,9 +6,10 @@ import logging
 import os
 import time
 
-from .._model import RunStatus, printable
-from .._scan import Trouble
+from .._model import PatternStatus, RunStatus, printable
+from .._scan import Look, Trouble
 from ._order import order
+from ._pattern import Pattern
 from ._run import Run
 
 logger = logging.getLogger("ckptstream.stream")
@@ -22,10 +23,12 @@ def waiting_for(run: Run) -> str:
     look, ledger = run.sight.look, run.ledger
     if run.hangs is not None:
         return "the storage does not answer"
+    if run.left:
+        return "the directory is gone"
     if run.sight.ended is None:
         return "waiting for the first look"
     if look.trouble is not None:
-        return _trouble(run)
+        return _trouble(look, run.ledger.looked)
     if ledger.candidate() is not None:
         return "finished checkpoints wait to be delivered"
     if ledger.awaits_pointer:
@@ -62,10 +65,9 @@ def _strangers(run: Run) -> str:
     return f"{text}: {hold} checkpoints: follow {os.path.join(run.directory, below[0])!r}"
 
 
-def _trouble(run: Run) -> str:
-    look = run.sight.look
+def _trouble(look: Look, seen: bool) -> str:
     if look.trouble is Trouble.MISSING:
-        return "the directory is gone" if run.ledger.looked else "the directory is not there yet"
+        return "the directory is gone" if seen else "the directory is not there yet"
     return f"the directory cannot be read ({look.detail})"
 
 
@@ -96,6 +98,54 @@ def status_of(run: Run) -> RunStatus:
         skipped=ledger.skipped,
         unanswered=run.hangs,
     )
+
+
+def pattern_waits_for(pattern: Pattern) -> str:
+    """What a pattern waits for."""
+    look = pattern.look
+    if pattern.hangs is not None:
+        return "the storage does not answer"
+    if pattern.ended is None:
+        return "waiting for the first look"
+    if look.trouble is not None:
+        return _trouble(look, seen=pattern.matched)
+    count = len(pattern)
+    if not count:
+        return "no directory matches" if pattern.matched else "no directory matches yet"
+    return "1 run" if count == 1 else f"{count} runs"
+
+
+def status_of_pattern(pattern: Pattern) -> PatternStatus:
+    """What is known of a pattern."""
+    look, ended = pattern.look, pattern.ended
+    return PatternStatus(
+        pattern=pattern.text,
+        runs=len(pattern),
+        watcher=None if ended is None else look.watcher,
+        watcher_reason="" if ended is None else look.reason,
+        last_look=None if ended is None else time.monotonic() - ended,
+        waiting_for=pattern_waits_for(pattern),
+        unanswered=pattern.hangs,
+    )
+
+
+def report_pattern(pattern: Pattern) -> None:
+    """Log why no run comes of it; each that comes or goes is a record of its own."""
+    hangs = pattern.hangs is not None
+    reason = "" if len(pattern) and not hangs else pattern_waits_for(pattern)
+    if reason in {pattern.told, ""}:
+        pattern.told = reason
+        return
+    pattern.told = reason
+    text = printable(pattern.text)
+    logger.info("%s: %s", text, printable(reason))
+    if hangs:
+        logger.warning("%s: %s; other runs go on: check the mount", text, printable(reason))
+    elif pattern.look.trouble is not None:
+        detail = pattern.look.detail or "it is waited for"
+        logger.warning("%s: %s: check the path, %s", text, printable(reason), printable(detail))
+    elif pattern.ended is not None and not pattern.matched:
+        logger.warning("%s: %s: if there should be some, check the pattern", text, reason)
 
 
 def report(run: Run) -> None:
@@ -174,6 +224,12 @@ def _report_missed(run: Run) -> None:
     if new > _MANY:
         text = "%s: %d more were missed; %s"
         logger.warning(text, printable(run.directory), new - _MANY, _KEEP_MORE)
+
+
+def report_left(run: Run) -> None:
+    """Say that a run has left its pattern, and what of it was missed."""
+    logger.info("%s: has left: its directory is gone", printable(run.directory))
+    _report_missed(run)
 
 
 def report_end(run: Run) -> None:

@@ -34,13 +34,31 @@ class Options:
     watcher: WatcherChoice = "auto"
     pointers: tuple[PointerLayout, ...] = field(init=False)
 
+    @property
+    def why_poll(self) -> str:
+        """Why a directory is polled where there is nothing to watch with."""
+        return "as asked" if self.watcher == "poll" else "no inotify here"
+
     def __post_init__(self) -> None:
         # Found out once: it takes longer than all else that is done to find a checkpoint.
         object.__setattr__(self, "pointers", pointer_layouts(self.layout))
 
 
+def is_pattern(path: str) -> bool:
+    """Whether a path stands for all directories that match it."""
+    return "*" in path
+
+
 def directory(name: str, value: object) -> str:
-    """A path as text, as the caller wrote it."""
+    """The path of one directory as text, as the caller wrote it."""
+    path = path_text(name, value)
+    if is_pattern(path):
+        raise ValueError(f"{name}={path!r} is a pattern: only follow() takes one")
+    return path
+
+
+def path_text(name: str, value: object) -> str:
+    """A path or a pattern as text."""
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{name}={value!r} is not a path: give a str or an os.PathLike")
     path = os.fspath(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
@@ -55,8 +73,6 @@ def directory(name: str, value: object) -> str:
             f"{name}={path!r} is not expanded: give os.path.expanduser({path!r}), "
             "or './~' for a directory of that name"
         )
-    if "*" in path:
-        raise ValueError(f"{name}={path!r} is a pattern: follow one directory at a time for now")
     if "://" in path:
         raise ValueError(f"{name}={path!r} is a URL: only mounted directories can be followed")
     return path
@@ -66,7 +82,20 @@ def directories(values: tuple[object, ...]) -> list[str]:
     """The paths that `follow` was given; one that is given twice is one run."""
     if not values:
         raise TypeError("checkpoint_dirs=() is empty: name at least one directory")
-    return list(dict.fromkeys(directory("checkpoint_dir", value) for value in values))
+    paths = [_one_or_more("checkpoint_dir", value) for value in values]
+    return list({path.rstrip("/"): path for path in reversed(paths)}.values())[::-1]
+
+
+def _one_or_more(name: str, value: object) -> str:
+    path = path_text(name, value)
+    if not is_pattern(path):
+        return directory(name, path)
+    parts = path.split("/")
+    if any("**" in part for part in parts):
+        raise ValueError(f"{name}={path!r} holds '**': write a '*' for each level, such as '*/*'")
+    if ".." in parts[next(i for i, part in enumerate(parts) if "*" in part) :]:
+        raise ValueError(f"{name}={path!r} goes up again after a '*': write it without '..'")
+    return path
 
 
 def seconds(name: str, value: object) -> float:

@@ -1,0 +1,228 @@
+"""The runs of one stream: what each has to do, and what it has to deliver."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import islice
+
+from .._model import Checkpoint, printable
+from .._watchers import Alarm, Watcher
+from ._agenda import Agenda
+from ._pattern import Pattern
+from ._roster import Roster
+from ._run import Run
+from ._words import logger, report, report_end, report_left, report_pattern
+from .arguments import Options
+
+_AHEAD = 2  # runs whose next checkpoint is verified at once, so that none waits for a slow one
+_CONSIDERED = 64  # runs among which one that is ready is looked for
+
+
+class Following:
+    """
+    Attends to the runs that have something to do, and takes turns with what they have to deliver.
+
+    One event must not cost more because ten thousand other runs are followed: what is done for
+    each event goes over none but the runs that it is about.
+
+    Attributes:
+        next: When there will be something to do, if nothing happens before.
+    """
+
+    def __init__(self, paths: Sequence[str], options: Options, alarm: Alarm) -> None:
+        self._agenda = Agenda[Run | Pattern](alarm)
+        self.roster = Roster(paths, options, self._agenda)
+        self._offers: dict[Run, None] = {}  # runs with checkpoints to deliver; the next one first
+        self._unreached = dict.fromkeys(self.roster.runs.values())  # before their until_step
+        self._wanting: dict[Run | Pattern, None] = {}  # who wants a look
+        self._in_flight: dict[Run, None] = {}
+        self._unsealed: dict[Run | Pattern, None] = {}  # who is before the end of its last look
+        self._looks_last = False
+        self._watcher: Watcher | None = None
+
+    @property
+    def next(self) -> float:
+        """See the attributes."""
+        return self._agenda.next
+
+    def attend(self, now: float) -> None:
+        """To each run that has something to do: take its look's result, see what it wants."""
+        for item in self._agenda.take(now):
+            try:
+                if isinstance(item, Run):
+                    self._attend_to_run(item, now)
+                else:
+                    self._attend_to_pattern(item, now)
+            except BaseException:
+                self._agenda.touch(item)  # The next call tries again.
+                raise
+            if item.wants_look(now):
+                self._wanting[item] = None
+            else:
+                self._agenda.schedule(item, now)
+
+    def _attend_to_run(self, run: Run, now: float) -> None:
+        merged = False
+        try:
+            merged = run.merge(now)
+        finally:
+            if not run.looking:
+                self._in_flight.pop(run, None)
+        if run.is_missing and not self.roster.is_named(run):
+            # The pattern that named it says whether it has left.
+            for pattern in self.roster.patterns if merged else ():
+                pattern.doubt(run.directory)
+        else:
+            report(run)
+        self._sort(run)
+
+    def _attend_to_pattern(self, pattern: Pattern, now: float) -> None:
+        change = pattern.merge(now)
+        if change is not None and not self._is_sealed(pattern):
+            for directory in change.left:
+                self._leave(directory)
+            for directory in change.joined:
+                self._join(directory, change.late, now)
+        report_pattern(pattern)
+        if pattern.sealed:
+            self._unsealed.pop(pattern, None)
+
+    def _is_sealed(self, pattern: Pattern) -> bool:
+        """Whether its last look was merged before: what comes later is not this stream's."""
+        return self._looks_last and pattern not in self._unsealed
+
+    def _join(self, directory: str, late: bool, now: float) -> None:
+        run = self.roster.join(directory, late)
+        if run is None:
+            return
+        assert self._watcher is not None
+        logger.info("%s: has joined", printable(directory))
+        run.bind(self._watcher)
+        if not run.ledger.reached:
+            self._unreached[run] = None
+        if self._looks_last:
+            self._unsealed[run] = None
+            run.look_last(now)
+
+    def _leave(self, directory: str) -> None:
+        run = self.roster.leave(directory)
+        if run is None:
+            return
+        report_left(run)
+        for places in (self._offers, self._unreached, self._in_flight):
+            places.pop(run, None)
+        for mixed in (self._wanting, self._unsealed):
+            mixed.pop(run, None)
+
+    def _sort(self, run: Run) -> None:
+        """Enter the run where it belongs."""
+        if run.ledger.candidate() is not None:
+            self._offers.setdefault(run)
+        else:
+            self._offers.pop(run, None)
+            if run.ledger.reached and not run.ledger.holding:
+                self._unreached.pop(run, None)
+        if run.sealed:
+            self._unsealed.pop(run, None)
+
+    def choose(self, now: float, call: int) -> Run | None:
+        """A run whose next checkpoint is good to go. Have the first few verified, if none is."""
+        if self._unsealed:
+            return None
+        ahead = _AHEAD
+        for run in islice(self._offers, _CONSIDERED):
+            if run.ready(now, call):
+                return run
+            if ahead and run.hangs is None and run.wants_to_verify(now, call):
+                ahead -= 1
+                self._wanting[run] = None
+        return None
+
+    def start_looks(self, now: float, call: int) -> None:
+        for item in self._wanting:
+            if not item.looking:
+                if isinstance(item, Run):
+                    self._in_flight[item] = None
+                item.start_look(now, call)
+                self._agenda.schedule(item, now)
+        self._wanting.clear()
+
+    def renew(self, call: int) -> None:
+        """The caller has asked again: what is being looked at serves that call, too."""
+        for run in self._in_flight:
+            run.renew(call)
+
+    @property
+    def waits_for_looks_alone(self) -> bool:
+        """Whether nothing but a look that goes on is waited for, and by nobody else's run."""
+        return bool(self._in_flight) and self.roster.is_single
+
+    def deliver(self, run: Run, now: float) -> Checkpoint:
+        """Take the next checkpoint of *run*, which was chosen."""
+        queued = run.ledger.candidate()
+        assert queued is not None
+        run.ledger.deliver(queued, now)
+        # To the end of the line: a backlog must not starve a run with a single new checkpoint.
+        self._offers.pop(run, None)
+        self._sort(run)
+        self._agenda.touch(run)
+        return queued.checkpoint(run.directory)
+
+    def first_eligible(self, now: float) -> float:
+        """When a checkpoint could be delivered at all, by `min_interval_secs`; *now* or later."""
+        first = math.inf
+        for run in self.roster.runs.values():
+            first = min(first, run.ledger.eligible)
+            if first <= now:
+                break  # Most often it is the first one: not all are gone over at each delivery.
+        return max(now, first) if first < math.inf else now
+
+    # The event loop.
+
+    def bind(self, watcher: Watcher, shift: float) -> None:
+        """Live in the event loop of *watcher*, whose clock is *shift* ahead of the one before."""
+        self._watcher = watcher
+        self.roster.shift(shift)
+        for member in self.roster.members():
+            member.bind(watcher)
+
+    def unbind(self) -> None:
+        """Watch nothing any more."""
+        self._watcher = None
+        for member in self.roster.members():
+            member.unbind()
+
+    def all_changed(self) -> None:
+        """Anything may have happened anywhere."""
+        for member in self.roster.members():
+            member.all_changed()
+
+    # The end.
+
+    @property
+    def reached(self) -> bool:
+        """Whether every run has reached `until_step`. A pattern can always bring more runs."""
+        return not self._unreached and not self.roster.patterns
+
+    def look_last(self, now: float) -> None:
+        """Take one complete look at everything, begun now or later. Only the first call counts."""
+        if self._looks_last:
+            return
+        self._looks_last = True
+        for member in self.roster.members():
+            member.look_last(now)
+            self._unsealed[member] = None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the last look is complete, and all that it found delivered."""
+        return not self._unsealed and all(run.exhausted for run in self._offers)
+
+    def end(self, over: bool) -> None:
+        """The stream has ended; *over*: not by the user, so that what is left is lost."""
+        for run in self.roster.runs.values():
+            if over:
+                run.abandon()
+            report_end(run)
+        self.unbind()

@@ -1,0 +1,218 @@
+"""A pattern as a stream follows it: which directories match, and when to look again."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import weakref
+from functools import partial
+from typing import NamedTuple
+
+from .._scan import Ground, Look, Matches, PatternRequest, Trouble, match, split
+from .._stores import mount_point
+from .._threads import HUNG_AFTER, Job
+from .._watchers import Subscription, Watcher
+from ._agenda import Touched, call
+from ._hints import Hints
+from ._timers import Timers
+from .arguments import Options
+
+
+class Change(NamedTuple):
+    """
+    What a look at a pattern has changed.
+
+    Attributes:
+        late: Whether it was not the first look.
+    """
+
+    joined: tuple[str, ...]
+    left: tuple[str, ...]
+    late: bool
+
+
+class Pattern:
+    """
+    One pattern of a stream. All of it happens in the event loop, but for the look itself.
+
+    Attributes:
+        below: The names in the root that lead to runs, with the runs below each.
+        look: How the last look went; *ended*: when, by `time.monotonic`, None before the first.
+    """
+
+    def __init__(self, text: str, options: Options, agenda: Touched[Pattern]) -> None:
+        self.text = text
+        self.below: dict[str, tuple[str, ...]] = {}
+        self.look = Look()
+        self.ended: float | None = None
+        self.matched = False  # whether it ever had a run
+        self.told = ""  # the reason that was logged last
+        self._root, self._parts = split(text)
+        self._options = options
+        self._agenda = weakref.ref(agenda)
+        self._done = partial(call, weakref.WeakMethod(self._touch))
+        self._watcher: Watcher | None = None
+        self._subscription: Subscription | None = None
+        self._job: Job[Matches] | None = None
+        self._began = -math.inf  # when the look in flight began, on the event loop's clock
+        self._ground: Ground | None = None
+        self._hints = Hints()
+        self._timers = Timers(options.poll_interval)
+        self._sealed = False
+
+    # What the watcher tells, and a run that has gone.
+
+    def entry_changed(self, name: str, arrived: bool = False) -> None:
+        """Something happened at or below a name in the root."""
+        self._hints.add(name, arrived)
+        self._touch()
+
+    def all_changed(self) -> None:
+        """Anything may have happened."""
+        self._hints.everything = True
+        self._touch()
+
+    def doubt(self, run: str) -> None:
+        """A run that may match is not there any more."""
+        if run in self:
+            self.entry_changed(self._name(run))
+
+    def _name(self, run: str) -> str:
+        """The name in the root that leads to a run."""
+        return run[len(os.path.join(self._root, "")) :].partition("/")[0]
+
+    def _touch(self) -> None:
+        agenda = self._agenda()
+        if agenda is not None and self._watcher is not None:
+            agenda.touch(self)
+
+    # Looks.
+
+    def shift(self, seconds: float) -> None:
+        """Another event loop has begun, whose clock is so far ahead."""
+        self._timers.shift(seconds)
+        self._began += seconds
+
+    def bind(self, watcher: Watcher) -> None:
+        """Live in the event loop of *watcher*; look at everything."""
+        self._watcher = watcher
+        self._timers.restart()
+        polls = self._options.watcher == "poll"
+        self._subscription = None if polls else watcher.subscribe(self)
+        self._hints.everything = True
+        if self._job is not None and not self._job.started:
+            self._job = None
+        if self._job is not None:
+            self._job.notify(self._done)
+        self._touch()
+
+    def unbind(self) -> None:
+        """Watch nothing any more."""
+        self._watcher = self._subscription = None
+
+    @property
+    def looking(self) -> bool:
+        """Whether a look is in flight."""
+        return self._job is not None
+
+    @property
+    def hangs(self) -> float | None:
+        """Seconds since the storage last answered, if the look in flight hangs."""
+        return None if self._job is None else self._job.hangs
+
+    def wants_look(self, now: float) -> bool:
+        """Whether to look now, at whatever may have changed."""
+        return self._job is None and (bool(self._hints) or self._timers.next <= now)
+
+    def due(self, now: float) -> float:
+        """When there will be something to do, if nothing happens before."""
+        if self._job is not None:
+            return now + max(HUNG_AFTER - self._job.silent, HUNG_AFTER / 10)
+        return self._timers.next
+
+    def start_look(self, now: float, call: int) -> None:
+        """Begin the look that is due."""
+        assert self._watcher is not None
+        full = self._hints.everything or self._timers.next <= now
+        self._began = now
+        request = PatternRequest(
+            root=self._root,
+            parts=self._parts,
+            known=self.below,
+            hints=self._hints.give().keys(),
+            full=full,
+            ground=self._ground,
+            subscription=self._subscription,
+            why_poll=self._options.why_poll,
+            trust_any=self._options.watcher != "auto",
+        )
+        self._job = Job(partial(match, request), partial(mount_point, request.directory))
+        self._watcher.submit(self._job, self._done)
+
+    def merge(self, now: float) -> Change | None:
+        """
+        Take the result of a look; None if there is none.
+
+        Raises:
+            NotADirectoryError: If the first look finds a file.
+        """
+        if self._job is None or not self._job.done:
+            return None
+        job, self._job = self._job, None
+        matches = job.take()
+        result = matches.look
+        if result.trouble is Trouble.NOT_A_DIRECTORY and self.ended is None:
+            self._hints.everything = True
+            raise NotADirectoryError(f"{result.detail}: name a directory before the first '*'")
+        change = self._change(matches, late=self.ended is not None)
+        self.ended, self.look, self._ground = time.monotonic(), result, result.ground
+        if result.trouble is None:
+            self._hints.spend()
+        self._hints.everything |= result.again
+        if self._subscription is not None:
+            self._hints.everything |= self._subscription.disturbed
+            self._subscription.disturbed = False
+        self._timers.set(result, now, thorough=result.full)
+        self._sealed |= self._timers.is_last(result, self._began, now)
+        return change
+
+    def _change(self, matches: Matches, late: bool) -> Change:
+        """Enter which runs have come and gone; in proportion to what was looked into."""
+        look, now = matches.look, matches.below
+        if look.trouble not in {None, Trouble.MISSING}:
+            return Change((), (), late)
+        if look.full or look.trouble is not None:
+            now = dict.fromkeys(self.below, ()) | now
+        joined, left = list[str](), list[str]()
+        for name, runs in now.items():
+            before = self.below.pop(name, ())
+            if runs:
+                self.below[name], self.matched = runs, True
+            if runs != before:
+                joined += sorted(set(runs) - set(before))
+                left += sorted(set(before) - set(runs))
+        return Change(tuple(joined), tuple(left), late)
+
+    # The end.
+
+    def look_last(self, now: float) -> None:
+        """Take one complete look, begun now or later."""
+        self._timers.last_from, self._hints.everything = now, True
+        self._began = -math.inf  # The one in flight does not count.
+        self._touch()
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the last look is complete. A pattern whose storage hangs does not count."""
+        self._sealed |= self.hangs is not None and self._timers.last_from < math.inf
+        return self._sealed
+
+    def __contains__(self, run: str) -> bool:
+        return run in self.below.get(self._name(run), ())
+
+    def __len__(self) -> int:
+        return sum(map(len, self.below.values()))
+
+    def __str__(self) -> str:
+        return self.text

@@ -1,0 +1,96 @@
+"""Which runs a stream follows: those that were named, and those that match a pattern now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from ._agenda import Agenda
+from ._pattern import Pattern
+from ._run import Run
+from .arguments import Options, is_pattern
+
+
+class Roster:
+    """
+    The runs of one stream.
+
+    Attributes:
+        runs: By directory, those that are followed now.
+        patterns: Where runs come from, and whereto they go.
+    """
+
+    def __init__(
+        self, paths: Sequence[str], options: Options, agenda: Agenda[Run | Pattern]
+    ) -> None:
+        self._options = options
+        self._agenda = agenda
+        self.runs = {d: Run(d, options, agenda) for d in paths if not is_pattern(d)}
+        self.patterns = [Pattern(p, options, agenda) for p in paths if is_pattern(p)]
+        self._named = {_bare(directory) for directory in self.runs}
+        # What was delivered of a run that has left is not delivered again when it comes back.
+        self._left: dict[str, Run] = {}
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it is one run, now and ever."""
+        return len(self.runs) == 1 and not self.patterns
+
+    def is_named(self, run: Run) -> bool:
+        """Whether the run was named itself, so that it is waited for and never leaves."""
+        return _bare(run.directory) in self._named
+
+    def join(self, directory: str, late: bool) -> Run | None:
+        """
+        Follow a directory that matches; None if it is followed already.
+
+        Args:
+            directory: As the pattern spells it.
+            late: It was not there at the first look, so all that is in it is new.
+        """
+        if directory in self.runs or directory in self._named:
+            return None
+        run = self._left.pop(directory, None)
+        if run is None:
+            run = Run(directory, self._options, self._agenda)
+            if late:
+                run.ledger.expect_nothing()
+        run.left = False
+        self.runs[directory] = run
+        return run
+
+    def leave(self, directory: str) -> Run | None:
+        """Follow a directory no more that matched; None if something else still names it."""
+        matches = any(directory in pattern for pattern in self.patterns)
+        if directory in self._named or matches or directory not in self.runs:
+            return None
+        run = self._left[directory] = self.runs.pop(directory)
+        run.leave()
+        self._agenda.forget(run)
+        return run
+
+    def shift(self, seconds: float) -> None:
+        """Another event loop has begun, whose clock is so far ahead."""
+        for member in (*self.members(), *self._left.values()):
+            member.shift(seconds)
+
+    def members(self) -> Iterator[Run | Pattern]:
+        """All that is looked at, patterns first."""
+        yield from self.patterns
+        yield from self.runs.values()
+
+    def shown(self) -> Iterator[Run]:
+        """The runs that a status speaks of: also those that have left, if they missed anything."""
+        yield from self.runs.values()
+        yield from (run for run in self._left.values() if run.ledger.missed_count)
+
+    def describe(self, show: Callable[[str], str]) -> str:
+        """What is followed, in a few words; *show*: how to write each path."""
+        named = [run.directory for run in self.runs.values() if self.is_named(run)]
+        names = [*map(str, self.patterns), *named]
+        more = f" and {len(names) - 3} more" if len(names) > 4 else ""
+        return ", ".join(map(show, names[:3] if more else names)) + more
+
+
+def _bare(directory: str) -> str:
+    """As a pattern would name it."""
+    return directory.rstrip("/") or "/"

@@ -69,7 +69,8 @@ class Following:
         finally:
             if not run.looking:
                 self._in_flight.pop(run, None)
-        if news is False and not self._unsealed:
+        known = run.told.reason and not run.looking and not self._unsealed
+        if not news and known:
             return  # As most often, where runs are polled.
         if run.is_missing and not self.roster.is_named(run):
             # The pattern that named it says whether it has left.
@@ -148,7 +149,9 @@ class Following:
                     self._in_flight[item] = None
                 item.start_look(now, call)
                 self._agenda.schedule(item, now)
-        self._wanting.clear()
+        if self._wanting and self._watcher is not None:
+            self._wanting.clear()
+            self._watcher.begin()
 
     def renew(self, call: int) -> None:
         """The caller has asked again: what is being looked at serves that call, too."""

@@ -43,8 +43,8 @@ class Run:
         "_timers",
         "directory",
         "ledger",
-        "options",
         "left",
+        "options",
         "sight",
         "told",
     )
@@ -72,10 +72,10 @@ class Run:
         """Something happened to an entry; the latest one goes last."""
         if self._concerns(name):
             self._hints.add(name, arrived)
-            self._touch()
+            self.touch()
         elif not self.ledger.entries:
             self._timers.explain_soon()
-            self._touch()
+            self.touch()
 
     def _concerns(self, name: str) -> bool:
         """Whether a name is part of a checkpoint; most events tell of something else."""
@@ -89,9 +89,10 @@ class Run:
     def all_changed(self) -> None:
         """Anything may have happened."""
         self._hints.everything = True
-        self._touch()
+        self.touch()
 
-    def _touch(self) -> None:
+    def touch(self) -> None:
+        """There is something to do: attend to it when the stream wakes, which is now."""
         agenda = self._agenda()
         if agenda is not None and self._flight.watcher is not None:  # Else bind() does it.
             agenda.touch(self)
@@ -107,11 +108,11 @@ class Run:
     def bind(self, watcher: Watcher) -> None:
         """Live in the event loop of *watcher*; look at everything."""
         self._timers.restart()
-        self._flight.bind(watcher, None if self.options.polls else self, self._touch)
+        self._flight.bind(watcher, None if self.options.polls else self, self)
         self._hints.everything = True
         # A look in flight does not know what happened between the two loops.
         self._thorough = False
-        self._touch()
+        self.touch()
 
     def unbind(self) -> None:
         """Watch nothing any more."""
@@ -200,7 +201,7 @@ class Run:
             trust_any=self.options.watcher != "auto",
             clock=watcher.clock,
         )
-        self._flight.start(partial(look, request), self._touch)
+        self._flight.start(partial(look, request), self)
 
     def merge(self, now: float) -> bool | None:
         """
@@ -260,7 +261,7 @@ class Run:
         self._timers.last_from, self._hints.everything = now, True
         # The one in flight does not count, even where a coarse clock says that it began just now.
         self._moment = self._moment._replace(began=-math.inf)
-        self._touch()
+        self.touch()
 
     def seal(self) -> None:
         """The last look is over: what comes later is not this stream's."""

@@ -43,7 +43,11 @@ class Watcher(Protocol):
         ...
 
     def submit(self, job: Job[T], done: Callable[[], None]) -> None:
-        """Make a look, and call *done* in the event loop after it."""
+        """Make a look after the next call of `begin`, and call *done* in the event loop then."""
+        ...
+
+    def begin(self) -> None:
+        """Begin the looks that were submitted."""
         ...
 
     def review(self) -> None:
@@ -89,7 +93,11 @@ class LoopWatcher:
 
     def submit(self, job: Job[T], done: Callable[[], None]) -> None:
         """Make a look in a thread, and call *done* in the event loop after it."""
-        self._pool.submit(job, done)
+        self._pool.queue(job, done)
+
+    def begin(self) -> None:
+        """Let the threads begin."""
+        self._pool.begin()
 
     def review(self) -> None:
         """Replace threads that hang."""

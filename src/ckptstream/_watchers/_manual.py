@@ -65,6 +65,9 @@ class ManualWatcher:
         job.run()
         done()
 
+    def begin(self) -> None:
+        """All looks were made."""
+
     def review(self) -> None:
         """There are no threads to replace."""
 

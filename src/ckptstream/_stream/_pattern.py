@@ -50,7 +50,7 @@ class Pattern:
         self._root, self._parts = split(text)
         self._options = options
         self._agenda = weakref.ref(agenda)
-        self._flight = Flight[Matches](self._root or ".")
+        self._flight: Flight[Matches] = Flight(self._root or ".")
         self._began = -math.inf  # when the look in flight began, on the event loop's clock
         self._ground: Ground | None = None
         self._hints = Hints()

@@ -29,9 +29,10 @@ import ckptstream
 
 _MOVED_TO = 0x80  # inotify(7)
 _EVENT = struct.Struct("iIII")
-_LOOKING = 60.0  # seconds until a first look is given up
+_LOOKING = 120.0  # seconds until a first look is given up
 PATIENCE = 30.0  # seconds until what was not delivered is given up
-_SETTLED = 7.0  # seconds after the first look: idle threads have left, no directory is new any more
+_SETTLED = 7.0  # seconds after the first look: idle threads have left, too
+_RESTED = 3.0  # seconds after the first look: no directory is new any more
 
 
 class Heard:
@@ -144,7 +145,7 @@ def _thread_per_run(
 ) -> None:
     for run in runs:
         try:
-            threading.Thread(target=follow, args=(run, heard), daemon=True).start()
+            threading.Thread(name=run, target=follow, args=(run, heard), daemon=True).start()
         except RuntimeError as error:  # no more threads
             give_up(f"fails at run {len(heard.first) + 1:,}: {error}")
 
@@ -189,8 +190,8 @@ async def _awatch(run: str, heard: Heard) -> None:
 # The floors.
 
 
-def _inotify(_: TaskGroup, runs: Sequence[str], heard: Heard) -> None:
-    inotify, watched = INotify(nonblocking=True, closefd=False), dict[int, str]()
+async def _read_inotify(runs: Sequence[str], heard: Heard) -> None:
+    inotify, watched = INotify(nonblocking=True), dict[int, str]()
     for run in runs:
         watched[inotify.add_watch(run, _MOVED_TO)] = run
         os.listdir(run)
@@ -206,6 +207,15 @@ def _inotify(_: TaskGroup, runs: Sequence[str], heard: Heard) -> None:
             heard.deliver(watched[descriptor], _step(data[begin:end].rstrip(b"\0").decode()), now)
 
     asyncio.get_running_loop().add_reader(inotify.fileno(), readable)
+    try:
+        await anyio.sleep_forever()
+    finally:
+        asyncio.get_running_loop().remove_reader(inotify.fileno())
+        inotify.close()
+
+
+def _inotify(tasks: TaskGroup, runs: Sequence[str], heard: Heard) -> None:
+    tasks.start_soon(_read_inotify, runs, heard)
 
 
 def _scan(runs: Sequence[str], heard: Heard) -> None:
@@ -223,7 +233,7 @@ def _scan(runs: Sequence[str], heard: Heard) -> None:
 
 
 def _scandir(_: TaskGroup, runs: Sequence[str], heard: Heard) -> None:
-    threading.Thread(target=_scan, args=(runs, heard), daemon=True).start()
+    threading.Thread(name=runs[0], target=_scan, args=(runs, heard), daemon=True).start()
 
 
 async def _sleep(run: str, heard: Heard) -> None:
@@ -267,9 +277,10 @@ for _title in (ONE, EACH, POLLING):
 async def _looked_at(looked: Looked) -> float:
     until = time.monotonic() + _LOOKING
     while time.monotonic() < until:
-        await anyio.sleep(0.1)
+        began = time.monotonic()
         if (moment := looked()) is not None:
             return moment
+        await anyio.sleep(max(0.1, 20 * (time.monotonic() - began)))
     give_up(f"has not looked at every run within {_LOOKING:.0f} s")
 
 
@@ -288,6 +299,7 @@ async def _idle(contender: Contender, tasks: TaskGroup, runs: list[str], spec: A
         looked = contender.start(first, runs[-1:], warm) or partial(_all_first, warm, 1)
         await _looked_at(looked)
         first.cancel_scope.cancel()
+    before += sum(thread.name == runs[-1] for thread in threading.enumerate())  # It goes on.
     empty, heard = usage(), Heard()
     looked = contender.start(tasks, runs[:-1], heard) or partial(_all_first, heard, len(runs) - 1)
     # To ask a stream for its status takes memory: ask afterwards.
@@ -295,7 +307,7 @@ async def _idle(contender: Contender, tasks: TaskGroup, runs: list[str], spec: A
     await anyio.sleep(_SETTLED)
     began, cpu, most = time.monotonic(), time.process_time(), 0
     while time.monotonic() < began + spec["seconds"]:
-        await anyio.sleep(min(2.0, max(0.0, began + spec["seconds"] - time.monotonic())))
+        await anyio.sleep(min(4.0, max(0.0, began + spec["seconds"] - time.monotonic())))
         most = max(most, threads() - before)
     share = (time.process_time() - cpu) / (time.monotonic() - began)
     full = usage()
@@ -334,7 +346,7 @@ async def _rounds(contender: Contender, tasks: TaskGroup, runs: list[str], spec:
     await _looked_at(
         contender.start(tasks, runs[:-1], heard) or partial(_all_first, heard, len(runs) - 1)
     )
-    await anyio.sleep(_SETTLED)
+    await anyio.sleep(_RESTED)
     if spec["probe"]:
         tasks.start_soon(probe.run)
     for _ in range(spec["rounds"]):

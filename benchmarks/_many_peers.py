@@ -182,7 +182,7 @@ async def _awatch(run: str, heard: Heard) -> None:
             now = time.monotonic()
             for path in {path for _, path in batch if os.path.dirname(path) == run}:
                 heard.deliver(run, _step(path), now)
-    except OSError as error:
+    except Exception as error:  # "Too many open files" is an OSError, or a RuntimeError of its own.
         del heard.first[run]
         give_up(f"fails at run {len(heard.first) + 1:,}: {error}")
 

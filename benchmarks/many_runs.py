@@ -6,8 +6,9 @@ others and prints the tables. The checkpoints are directories of hard links to s
 `ckptstream.testing.save` wrote, Hugging Face's for all but the peers that know only their own.
 
 - idle: nothing happens, for long enough that ckptstream, which looks every two minutes without
-  being told, does so twice; the others do the same every second, or nothing. Memory is what the process has at the end more than just before, after a
-  first look at another run, so that imports do not count; threads are the most at any moment.
+  being told, does so twice; the others do the same every second, or nothing. Memory is what the
+  process has at the end more than just before, after a first look at another run, so that imports
+  do not count; threads are the most at any moment.
 - polling: the same, where no event can be trusted.
 - burst: each run commits one checkpoint within a second, by `os.rename` from outside of the run,
   in a second process. The clock, CLOCK_MONOTONIC, which both share, starts right before it and

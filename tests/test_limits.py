@@ -419,5 +419,5 @@ def test_the_real_kernel_runs_out(tmp_path: Path, limit: str, number: int, polle
     exhausted = f"fs.inotify.max_user_{limit} is exhausted"
     assert [8, 8] == [len(each) for each in watchers]
     assert [True, True] == [each.count("poll") in polled for each in watchers]
-    assert len(warned) == len(set(warned)) >= sum(each.count("poll") for each in watchers)
+    assert len(watchers) == len(warned)  # one for each event loop
     assert [True] * len(warned) == [exhausted in line for line in warned]

@@ -173,6 +173,11 @@ class Look:
         same = self.pointed == before.pointed and self.watcher == before.watcher
         return same and not (found or strange or then)
 
+    @property
+    def found_no_directory(self) -> bool:
+        """Whether there was none."""
+        return self.trouble in {Trouble.MISSING, Trouble.NOT_A_DIRECTORY}
+
     def forget(self) -> None:
         """Drop what has been entered elsewhere: the last look is kept for long."""
         self.changed = {}

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from itertools import islice
 
 from .._model import Checkpoint, printable
+from .._scan import Look
 from .._watchers import Alarm, Watcher
 from ._agenda import Agenda
 from ._pattern import Pattern
 from ._roster import Roster
 from ._run import Run
-from ._words import logger, report, report_end, report_left, report_pattern
+from ._words import logger, report, report_end, report_left, report_limit, report_pattern
 from .arguments import Options
 
 _AHEAD = 2  # runs whose next checkpoint is verified at once, so that none waits for a slow one
@@ -90,12 +91,13 @@ class Following:
         known = run.told.reason and not run.looking and not self._unsealed
         if not news and known:
             return  # As most often, where runs are polled.
-        if run.is_missing and not self.roster.is_named(run):
+        if run.sight.look.found_no_directory and not self.roster.is_named(run):
             # The pattern that named it says whether it has left.
             for pattern in self.roster.patterns if news else ():
                 pattern.doubt(run.directory)
         else:
             report(run)
+        self._report_limit(run.sight.look, run.directory)
         self._sort(run)
 
     def _attend_to_pattern(self, pattern: Pattern, now: float) -> None:
@@ -106,8 +108,13 @@ class Following:
             for directory in change.joined:
                 self._join(directory, change.late, now)
         report_pattern(pattern)
+        self._report_limit(pattern.look, pattern.text)
         if pattern.sealed:
             self._unsealed.pop(pattern, None)
+
+    def _report_limit(self, look: Look, path: str) -> None:
+        if look.out_of is not None and self._watcher is not None:
+            report_limit(look.out_of, path, self._watcher)
 
     def _is_sealed(self, pattern: Pattern) -> bool:
         """Whether its last look was merged before: what comes later is not this stream's."""

@@ -11,12 +11,14 @@ class Hints:
 
     Attributes:
         everything: Anything may have happened: the next look lists the directory.
+        events: How many have told of something.
     """
 
-    __slots__ = ("_given", "_new", "everything")
+    __slots__ = ("_given", "_new", "events", "everything")
 
     def __init__(self) -> None:
         self.everything = True
+        self.events = 0
         self._new: dict[str, bool] = {}
         self._given: dict[str, bool] = {}  # to the look in flight, or to one that failed
 
@@ -25,7 +27,13 @@ class Hints:
 
     def add(self, name: str, arrived: bool = False) -> None:
         """Something happened to *name*, now the latest; *arrived*: it was created or moved in."""
+        self.events += 1
         self._new[name] = self._new.pop(name, False) or arrived
+
+    def add_all(self) -> None:
+        """Anything may have happened."""
+        self.events += 1
+        self.everything = True
 
     def add_old(self, names: Iterable[str]) -> None:
         """Nothing happened to these, but the next look looks into them, too."""

@@ -66,7 +66,7 @@ class Pattern:
 
     def all_changed(self) -> None:
         """Anything may have happened."""
-        self._hints.everything = True
+        self._hints.add_all()
         self.touch()
 
     def doubt(self, run: str) -> None:

@@ -21,12 +21,14 @@ class Moment(NamedTuple):
         call: The number of the caller's call that it was made in.
         began: When it was asked for, on the event loop's clock.
         events: How many events had told of the run by then.
+        thorough: Whether it trusted no event.
         ended: When it was merged, by `time.monotonic`.
     """
 
     call: int = -1
     began: float = -math.inf
     events: int = -1
+    thorough: bool = False
     ended: float = -math.inf
 
     def serves(self, needed: Moment) -> bool:

@@ -34,14 +34,12 @@ class Run:
     __slots__ = (
         "__weakref__",
         "_agenda",
-        "_events",
         "_flight",
         "_ground",
         "_hints",
         "_listed",
         "_looked",
         "_moment",
-        "_thorough",
         "_timers",
         "directory",
         "ledger",
@@ -61,8 +59,6 @@ class Run:
         # Weak: a stream that is dropped must go at once, not when the garbage is collected.
         self._agenda = weakref.ref(agenda)
         self._flight: Flight[Look] = Flight(directory)
-        self._thorough = False
-        self._events = 0  # how many have told of something here
         self._moment = Moment()  # of the look in flight
         self._looked = self._listed = Moment()  # of the last look, and of the last listing, merged
         self._ground: Ground | None = None
@@ -74,7 +70,6 @@ class Run:
     def entry_changed(self, name: str, arrived: bool) -> None:
         """Something happened to an entry; the latest one goes last."""
         if self._concerns(name):
-            self._events += 1
             self._hints.add(name, arrived)
             self.touch()
         elif not self.ledger.entries:
@@ -92,8 +87,7 @@ class Run:
 
     def all_changed(self) -> None:
         """Anything may have happened."""
-        self._events += 1
-        self._hints.everything = True
+        self._hints.add_all()
         self.touch()
 
     def touch(self) -> None:
@@ -116,7 +110,7 @@ class Run:
         self._flight.bind(watcher, None if self.options.polls else self, self)
         self._hints.everything = True
         # A look in flight does not know what happened between the two loops.
-        self._thorough = False
+        self._moment = self._moment._replace(thorough=False)
         self.touch()
 
     def unbind(self) -> None:
@@ -166,7 +160,7 @@ class Run:
         """Whether a look as good as ended just now: an event would have told of any change."""
         watcher = self._flight.watcher
         told = watcher is not None and watcher.live and self.sight.look.watcher == "inotify"
-        return told and seen.events == self._events and time.monotonic() - seen.ended < _FRESH
+        return told and seen.events == self._hints.events and time.monotonic() - seen.ended < _FRESH
 
     def ready(self, now: float, call: int) -> bool:
         """Whether the next checkpoint may be handed out as it stands."""
@@ -194,7 +188,7 @@ class Run:
         if head is not None:
             self._hints.add_old([head.name])
             full |= self.options.latest_only and self.sight.look.watcher == "poll"
-        self._moment, self._thorough = Moment(call, now, self._events), thorough
+        self._moment = Moment(call, now, self._hints.events, thorough)
         request = Request(
             directory=self.directory,
             layout=self.options.layout,
@@ -261,7 +255,7 @@ class Run:
                 self._hints.add_old(self.ledger.fresh)
             self._hints.everything |= subscription.disturbed
             subscription.disturbed = False
-        self._timers.set(result, now, self._thorough)
+        self._timers.set(result, now, self._looked.thorough)
         if self._timers.is_last(result, self._looked.began, now):
             self.seal()
 
@@ -285,11 +279,6 @@ class Run:
         if self.hangs is not None and self._timers.last_from < math.inf:
             self.seal()
         return self.ledger.sealed
-
-    @property
-    def is_missing(self) -> bool:
-        """Whether the last look found no directory."""
-        return self.sight.look.trouble in {Trouble.MISSING, Trouble.NOT_A_DIRECTORY}
 
     @property
     def exhausted(self) -> bool:

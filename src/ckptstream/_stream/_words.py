@@ -8,6 +8,7 @@ import time
 
 from .._model import PatternStatus, RunStatus, printable
 from .._scan import Look, Trouble
+from .._watchers import Watcher
 from ._order import order
 from ._pattern import Pattern
 from ._run import Run
@@ -162,8 +163,14 @@ def report(run: Run) -> None:
             logger.info("%s: %s", printable(run.directory), printable(reason))
             _warn(run, reason)
     _report_missed(run)
-    if look.out_of is not None:
-        _once(run, f"{look.out_of} is exhausted: polling instead; raise it with sysctl")
+
+
+def report_limit(limit: str, path: str, watcher: Watcher) -> None:
+    """Say that the kernel refuses to watch more; once for all streams of an event loop."""
+    if limit not in watcher.told:
+        watcher.told.add(limit)
+        text = "%s: %s is exhausted: polling instead; %s"
+        logger.warning(text, printable(path), limit, "raise it with sysctl")
 
 
 def _warn(run: Run, reason: str) -> None:

@@ -44,6 +44,9 @@ class Watcher(Protocol):
     live: bool
     """Whether `read` tells of all that has happened before, where events are trusted."""
 
+    told: set[str]
+    """What was said already to the user, once for all streams: limits of the kernel's."""
+
     def subscribe(self, listener: Listener) -> Subscription | None:
         """Let a run watch directories; None where there is nothing to watch with."""
         ...
@@ -89,6 +92,7 @@ class LoopWatcher:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self.told = set[str]()
         self._inotify = _new_inotify()
         self._waiting: dict[Alarm, anyio.Event] = {}
         self._reader: Alarm | None = None

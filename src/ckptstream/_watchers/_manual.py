@@ -35,6 +35,7 @@ class ManualWatcher:
         self._listeners = weakref.WeakSet[Listener]()
         self._idle: dict[Alarm, None] = {}
         self._waiting = anyio.Event()
+        self.told = set[str]()
         self.looks = 0
         """How many looks were made."""
 

@@ -14,11 +14,12 @@ import queue
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from anyio import RunFinishedError
-from anyio.lowlevel import EventLoopToken, RunVar, current_token
+from anyio.lowlevel import RunVar, current_token
 
 T = TypeVar("T")
 
@@ -26,6 +27,37 @@ HUNG_AFTER = 1.0  # seconds without a sign of life
 HEALTHY_THREADS = 2
 HUNG_THREADS = 4
 IDLE_SECONDS = 5.0
+
+
+class Mailbox:
+    """
+    What threads tell one event loop; `current_mailbox` returns it.
+
+    A thousand looks that end at once wake the loop a few times, not a thousand: waking it costs
+    more than most looks.
+    """
+
+    def __init__(self) -> None:
+        self._token = current_token()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._awake = False  # the loop has been told to come by
+
+    def post(self, callback: Callable[[], None]) -> None:
+        """Have the event loop call *callback*; from any thread. Never waits for the loop."""
+        self._calls.append(callback)
+        if self._awake:
+            return
+        self._awake = True
+        token = self._token
+        # One that has ended, or ends right now, would never answer: whoever asks in another loop
+        # finds the result all the same.
+        with contextlib.suppress(RunFinishedError):
+            token.backend_class.run_sync_soon(self._deliver, (), token.native_token)
+
+    def _deliver(self) -> None:
+        self._awake = False  # Before the calls are taken: whatever comes later asks again.
+        while self._calls:
+            self._calls.popleft()()
 
 
 class Job(Generic[T]):
@@ -47,7 +79,7 @@ class Job(Generic[T]):
         self._function = function
         self._result: T | None = None
         self._error: BaseException | None = None
-        self._token: EventLoopToken | None = None
+        self._mailbox: Mailbox | None = None
         self._notify: Callable[[], None] | None = None
         self._ask_lane = lane
         self.lane: str | None = None  # None: not asked yet
@@ -87,7 +119,7 @@ class Job(Generic[T]):
 
     def notify(self, callback: Callable[[], None]) -> None:
         """Call *callback* in the event loop that runs now once the job is done; replaces others."""
-        self._notify, self._token = callback, current_token()
+        self._notify, self._mailbox = callback, current_mailbox()
         if self.done:
             # The thread may have finished between the two lines above, told the old loop or none.
             callback()
@@ -105,13 +137,9 @@ class Job(Generic[T]):
         self._tell()
 
     def _tell(self) -> None:
-        token, callback = self._token, self._notify
-        if token is None or callback is None:
-            return
-        # Nothing here waits for the event loop: one that ends right now would never answer. If it
-        # has ended, the result is kept for whoever asks in another loop.
-        with contextlib.suppress(RunFinishedError):
-            token.backend_class.run_sync_soon(callback, (), token.native_token)
+        mailbox, callback = self._mailbox, self._notify
+        if mailbox is not None and callback is not None:
+            mailbox.post(callback)
 
     def take(self) -> T:
         """What the function returned, or raise what it raised. Only when done."""
@@ -223,6 +251,7 @@ class Pool:
     """The worker threads of one event loop; `current_pool` returns it."""
 
     def __init__(self) -> None:
+        self._mailbox = current_mailbox()  # kept while there is a pool
         self._workers = _Workers()
         weakref.finalize(self, self._workers.close).atexit = False
 
@@ -262,7 +291,18 @@ class Pool:
 
 
 # Weak: a strong value would keep the pool, through it the loop's last callbacks, for ever.
+_mailboxes: RunVar[weakref.ref[Mailbox]] = RunVar("ckptstream_mailbox")
 _pools: RunVar[weakref.ref[Pool]] = RunVar("ckptstream_pool")
+
+
+def current_mailbox() -> Mailbox:
+    """What threads tell the event loop that runs now. It lives as long as somebody holds it."""
+    reference = _mailboxes.get(None)
+    mailbox = None if reference is None else reference()
+    if mailbox is None:
+        mailbox = Mailbox()
+        _mailboxes.set(weakref.ref(mailbox))
+    return mailbox
 
 
 def current_pool() -> Pool:

@@ -30,15 +30,17 @@ class Candidates:
     foreign: Foreign | None = None
 
 
+def known(request: Request) -> Candidates:
+    """Where the directory's time says that nothing has come or gone."""
+    again = {*request.unfinished, *request.newest, *_hinted(request)} & request.entries.keys()
+    return Candidates({name: set(request.entries[name].members) for name in again})
+
+
 def listed(
-    request: Request, ground: Ground, alive: Callable[[], None]
+    request: Request, ground: Ground, modified: int, alive: Callable[[], None]
 ) -> tuple[Candidates, Ground]:
-    """By a listing of the run's directory, or by its time, which says that nothing has changed."""
-    modified = os.stat(request.directory).st_mtime_ns
+    """By a listing of the run's directory; *modified*: its time before that."""
     same = modified == ground.modified
-    if same and ground.trusted and not request.thorough:
-        again = {*request.unfinished, *request.newest, *_hinted(request)} & request.entries.keys()
-        return Candidates({name: set(request.entries[name].members) for name in again}), ground
     began = request.clock()
     # Not the store's list(): a directory that has just vanished must not look empty.
     names = os.listdir(request.directory)

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from .._stores import LocalStore, Profile
 from ..layouts import FileStat
-from ._memory import Entry, Settling
+from ._memory import Entry, Settling, Witness
 
 _DEPTH = 8  # directories below a checkpoint in which files are waited for to settle
 
@@ -45,6 +45,7 @@ class StoreEvidence:
         self._stats: dict[str, FileStat | None] = {}
         self._bytes: dict[tuple[str, int], bytes | None] = {}
         self._lists: dict[str, tuple[str, ...]] = {}
+        self._fingerprinted = set[str]()
         self.members = members
         self.places = set[str]()
         self.settling: Settlings = []
@@ -92,20 +93,22 @@ class StoreEvidence:
         return self._stats[path]
 
     def head(self, path: str, size: int) -> bytes | None:
-        self._place(path)
-        key = (path, size)
-        if key not in self._bytes:
-            self._bytes[key] = self._store.head(path, size)
-        return self._bytes[key]
+        return self._read(path, size, self._store.head, size)
 
     def tail(self, path: str, size: int) -> bytes | None:
-        self._place(path)
-        key = (path, -size)
-        if key not in self._bytes:
-            self._bytes[key] = self._store.tail(path, size)
-        return self._bytes[key]
+        return self._read(path, -size, self._store.tail, size)
+
+    def _read(
+        self, path: str, key: int, read: Callable[[str, int], bytes | None], size: int
+    ) -> bytes | None:
+        # Asked first, so that what changes after this is not mistaken for what was read.
+        there = self.stat(path) is not None
+        if (path, key) not in self._bytes:
+            self._bytes[path, key] = read(path, size) if there else None
+        return self._bytes[path, key]
 
     def fingerprint(self, path: str) -> str | None:
+        self._fingerprinted.add(path)
         found = self.stat(path)
         return None if found is None else f"{found.inode}-{found.mtime_ns}-{found.size}"
 
@@ -147,6 +150,14 @@ class StoreEvidence:
         """
         read = {path for path, _ in self._bytes} & self._stats.keys()
         return all(self._store.stat(path) == self._stats[path] for path in read)
+
+    def witness(self) -> Witness | None:
+        """What proves that nothing has changed since; None if it lies beside the checkpoint."""
+        name = self._name
+        paths = sorted({path for path, _ in self._bytes} | self._fingerprinted)
+        if not paths or not all(path.startswith(name) for path in paths):
+            return None
+        return Witness.of(name, tuple(path[len(name) :] for path in paths), self.stat)
 
     def _place(self, path: str) -> None:
         directory, _, _ = path.rpartition("/")

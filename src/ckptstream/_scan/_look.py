@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from .._stores import LocalStore, Profile
 from ..layouts import Verdict, judge
 from ..layouts._auto import NOBODY
 from ._attempt import attempt
-from ._candidates import Candidates, foreign, hinted, listed
+from ._candidates import Candidates, foreign, hinted, known, listed
 from ._evidence import StoreEvidence
 from ._memory import Entry, Look, Request
 from ._watching import Watching
@@ -37,11 +38,17 @@ class _Looking:
         self._profile: Profile = ground.profile
         self._store = LocalStore(request.directory, ground.profile.inodes, alive)
         full = request.full or watching.moved
+        modified = os.stat(request.directory).st_mtime_ns if full else -1
+        unchanged = ground.trusted and modified == ground.modified and not request.thorough
+        # Where no pointer was, a new one would have changed the directory's time.
+        pointer = full and not (unchanged and not request.pointed)
         told = any(layout.pointer in request.hints for layout in request.pointers)
-        self._pointed = self._read_pointers() if full or told else request.pointed
+        self._pointed = self._read_pointers() if pointer or told else request.pointed
         self.result = Look(full=full, pointed=self._pointed)
-        if full:
-            candidates, ground = listed(request, ground, alive)
+        if unchanged:
+            candidates = known(request)
+        elif full:
+            candidates, ground = listed(request, ground, modified, alive)
         else:
             candidates = hinted(request)
         self.result.ground = ground
@@ -61,7 +68,9 @@ class _Looking:
         result.foreign = candidates.foreign
         for name, members in candidates.groups.items():
             alive()
-            self._examine(name, tuple(sorted(members)))
+            entry, parts = request.entries.get(name), tuple(sorted(members))
+            if entry is None or not self._is_same(name, parts, entry):
+                self._examine(name, parts)
         if result.full and candidates.groups and self._nobody_recognises(candidates):
             result.foreign = foreign(request, list(candidates.groups), alive)
         watched = {*request.newest, *request.unfinished, *result.changed} - set(result.gone)
@@ -73,6 +82,17 @@ class _Looking:
         entries = (changed.get(name) or known.get(name) for name in candidates.groups)
         others = known.keys() - candidates.groups.keys()
         return not others and all(entry is None or entry.layout == NOBODY for entry in entries)
+
+    def _is_same(self, name: str, members: tuple[str, ...], entry: Entry) -> bool:
+        """Whether a finished entry is what it was, so that it need not be judged again."""
+        witness = entry.witness
+        if witness is None or name in self._request.hints or members != entry.members:
+            return False
+        if name in self._request.newest:  # Every look arms again.
+            places = {(name + file).rpartition("/")[0] for file in witness.files} - {""}
+            if self._watching.watch_entry(name, places):
+                return False
+        return witness.is_same(name, self._store.stat)
 
     def _examine(self, name: str, members: tuple[str, ...]) -> None:
         old = self._request.entries.get(name)
@@ -131,6 +151,7 @@ class _Looking:
             pointed=pointed,
             settling=tuple(evidence.settling),
             seen_unfinished=evidence.seen_unfinished or missing is not None,
+            witness=evidence.witness() if missing is None else None,
         )
 
     def _is_named(self, name: str, evidence: StoreEvidence, old: Entry | None) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 from .._stores import Profile
 from .._watchers import Subscription
-from ..layouts import Layout, PointerLayout
+from ..layouts import FileStat, Layout, PointerLayout
 
 
 class Settling(NamedTuple):
@@ -27,6 +28,39 @@ class Settling(NamedTuple):
     since: float
 
 
+class Witness(NamedTuple):
+    """
+    The files of a finished checkpoint that prove it, and that tell its generation.
+
+    While they are the same, so is the checkpoint: asking for their times is much cheaper than
+    judging it again.
+
+    Attributes:
+        files: What follows the checkpoint's name in each path.
+        seen: A hash of their sizes, times and inodes.
+    """
+
+    files: tuple[str, ...]
+    seen: int
+
+    @classmethod
+    def of(
+        cls, name: str, files: tuple[str, ...], stat: Callable[[str], FileStat | None]
+    ) -> Witness:
+        """The files as they are now."""
+        return cls(_shared(files), hash(tuple(stat(name + file) for file in files)))
+
+    def is_same(self, name: str, stat: Callable[[str], FileStat | None]) -> bool:
+        """Whether nothing has happened to them since."""
+        return self.seen == hash(tuple(stat(name + file) for file in self.files))
+
+
+@lru_cache(maxsize=1000)
+def _shared(files: tuple[str, ...]) -> tuple[str, ...]:
+    """One object for all checkpoints of a kind, of which there may be a million."""
+    return files
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """
@@ -40,6 +74,7 @@ class Entry:
         inode: Its directory's, to know the same entry again; 0 if it has none.
         pointed: The generation that the pointer named.
         seen_unfinished: Whether the same entry was seen before it was finished.
+        witness: What proves that a finished one has not changed, if that can be told.
     """
 
     step: int | None
@@ -52,6 +87,7 @@ class Entry:
     pointed: str | None = None
     settling: tuple[Settling, ...] = ()
     seen_unfinished: bool = False
+    witness: Witness | None = None
 
 
 class Trouble(Enum):
@@ -128,6 +164,18 @@ class Look:
     watcher: str = "poll"
     reason: str = ""
     out_of: str | None = None
+
+    def says_nothing_after(self, before: Look) -> bool:
+        """Whether nothing has changed since the look before."""
+        found = self.changed or self.gone or self.vanished or self.settling
+        strange = self.trouble or self.foreign or self.again or self.out_of
+        then = before.trouble or before.foreign or before.settling
+        same = self.pointed == before.pointed and self.watcher == before.watcher
+        return same and not (found or strange or then)
+
+    def forget(self) -> None:
+        """Drop what has been entered elsewhere: the last look is kept for long."""
+        self.changed = {}
 
     def remember(self, before: Look) -> None:
         """What was explained before holds on, if the directory was not listed again."""

@@ -63,15 +63,17 @@ class Following:
                 self._agenda.schedule(item, now)
 
     def _attend_to_run(self, run: Run, now: float) -> None:
-        merged = False
+        news: bool | None = None
         try:
-            merged = run.merge(now)
+            news = run.merge(now)
         finally:
             if not run.looking:
                 self._in_flight.pop(run, None)
+        if news is False and not self._unsealed:
+            return  # As most often, where runs are polled.
         if run.is_missing and not self.roster.is_named(run):
             # The pattern that named it says whether it has left.
-            for pattern in self.roster.patterns if merged else ():
+            for pattern in self.roster.patterns if news else ():
                 pattern.doubt(run.directory)
         else:
             report(run)

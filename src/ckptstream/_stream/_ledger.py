@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -72,15 +71,40 @@ class Ledger:
         eligible: When the next one may be delivered, by `min_interval_secs`.
     """
 
+    # A program may follow ten thousand runs, each with a ledger; most of it stays empty for ever.
+    __slots__ = (
+        "_accepted",
+        "_baseline",
+        "_baseline_due",
+        "_directory",
+        "_first",
+        "_first_settling",
+        "_latest",
+        "_options",
+        "delivered",
+        "eligible",
+        "entries",
+        "fresh",
+        "looked",
+        "missed",
+        "missed_count",
+        "newest",
+        "queue",
+        "reached",
+        "sealed",
+        "skipped",
+        "unfinished",
+    )
+
     def __init__(self, directory: str, options: Options) -> None:
         self._directory = directory
         self._options = options
         self.entries: dict[str, Entry] = {}
         self.unfinished: dict[str, None] = {}
-        self.newest: deque[str] = deque(maxlen=WATCHED_FINISHED)
+        self.newest: tuple[str, ...] = ()
         self.queue: dict[str, Queued] = {}
         self.delivered: Queued | None = None
-        self.missed: deque[Missed] = deque(maxlen=_REMEMBERED_MISSED)
+        self.missed: tuple[Missed, ...] = ()
         self.missed_count = 0
         self.skipped = 0
         self.fresh: tuple[str, ...] = ()
@@ -93,7 +117,7 @@ class Ledger:
         # that are gone: a directory that vanishes and comes back brings nothing new.
         self._accepted: dict[str, str | None] = {}
         self._first = -math.inf  # when the first look was made, on its own clock
-        self._first_settling = set[str]()
+        self._first_settling: frozenset[str] = frozenset()
         # Entries that had settled since before this moment were there at the first look.
         self._baseline = -math.inf
         self._baseline_due = options.skip_existing
@@ -128,7 +152,7 @@ class Ledger:
             if name in self.queue:
                 self.queue[name].verified = seen
         if first:
-            self._first, self._first_settling = clock, set(look.settling)
+            self._first, self._first_settling = clock, frozenset(look.settling)
         if self._baseline_due:
             self._baseline, self._baseline_due = self._first, False
             self._pass_over(finds)
@@ -143,9 +167,15 @@ class Ledger:
 
     def lose_all(self) -> None:
         """The run is gone, with all that was not delivered."""
-        self._first_settling.clear()
+        self._first_settling = frozenset()
         for name in list(self.entries):
             self._lose(name)
+
+    @property
+    def rests(self) -> bool:
+        """Whether a look that found nothing new leaves it as it is."""
+        waits = self.queue or self._first_settling or self._baseline_due
+        return self.looked and not waits and not self.fresh
 
     @property
     def holding(self) -> bool:
@@ -153,11 +183,11 @@ class Ledger:
         return bool(self._first_settling)
 
     def _hold(self, look: Look, judged: Collection[str]) -> None:
-        for name in list(self._first_settling):
+        for name in self._first_settling:
             since = [s.since for s in self.entries[name].settling] if name in look.settling else []
             asked = look.full or name in judged or name in look.changed or name in look.gone
             if asked and min(since, default=math.inf) > self._first:
-                self._first_settling.discard(name)
+                self._first_settling -= {name}
         if not self.holding:
             found = sorted(self.queue.values(), key=lambda queued: order(queued.name, queued.entry))
             self.queue = {queued.name: queued for queued in found}
@@ -197,16 +227,14 @@ class Ledger:
 
     def _remember(self, name: str, entry: Entry) -> None:
         self._accepted[name] = entry.generation
-        if name in self.newest:
-            self.newest.remove(name)
-        self.newest.append(name)
+        others = tuple(other for other in self.newest if other != name)
+        self.newest = (*others, name)[-WATCHED_FINISHED:]
 
     def _lose(self, name: str) -> None:
         """An entry is no longer there."""
         entry = self.entries.pop(name)
         self.unfinished.pop(name, None)
-        if name in self.newest:
-            self.newest.remove(name)
+        self.newest = tuple(other for other in self.newest if other != name)
         newest = self.candidate()
         queued = self.queue.pop(name, None)
         if queued is None:
@@ -229,7 +257,8 @@ class Ledger:
         return entry.generation is not None and self._accepted.get(name) == entry.generation
 
     def _miss(self, name: str, step: int | None, finished: bool) -> None:
-        self.missed.append(Missed(os.path.join(self._directory, name), step, finished))
+        missed = Missed(os.path.join(self._directory, name), step, finished)
+        self.missed = (*self.missed, missed)[-_REMEMBERED_MISSED:]
         self.missed_count += 1
         if finished:
             self._reach(step)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 import weakref
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -39,7 +40,7 @@ class Told:
     """What was logged of a run already: the last reason, warnings, how many were missed."""
 
     reason: str = ""
-    warned: set[str] = field(default_factory=set[str])
+    warned: frozenset[str] = frozenset()
     missed: int = 0
 
 
@@ -51,18 +52,36 @@ class Run:
     next call. A hint is spent only when the look it caused is merged.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_agenda",
+        "_ground",
+        "_hints",
+        "_job",
+        "_listed",
+        "_looked",
+        "_moment",
+        "_options",
+        "_subscription",
+        "_thorough",
+        "_timers",
+        "_watcher",
+        "directory",
+        "ledger",
+        "left",
+        "sight",
+        "told",
+    )
+
     def __init__(self, directory: str, options: Options, agenda: Touched[Run]) -> None:
         self.directory = directory
         self.left = False  # its directory has gone, and nothing but a pattern had named it
         self.ledger = Ledger(directory, options)
         self.sight = Sight()
         self.told = Told()
-        self.layout = options.layout.name
         self._options = options
         # Weak: a stream that is dropped must go at once, not when the garbage is collected.
         self._agenda = weakref.ref(agenda)
-        self._done = partial(call, weakref.WeakMethod(self._touch))
-        self._pointers = {layout.pointer for layout in options.pointers}
         self._watcher: Watcher | None = None
         self._subscription: Subscription | None = None
         self._job: Job[Look] | None = None
@@ -86,7 +105,7 @@ class Run:
 
     def _concerns(self, name: str) -> bool:
         """Whether a name is part of a checkpoint; most events tell of something else."""
-        if name in self.ledger.entries or name in self._pointers:
+        if name in self.ledger.entries or name in self._options.pointer_names:
             return True
         try:
             return self._options.layout.match(name) is not None
@@ -97,6 +116,11 @@ class Run:
         """Anything may have happened."""
         self._hints.everything = True
         self._touch()
+
+    @property
+    def _wake_me(self) -> Callable[[], None]:
+        """What tells of a look's end; weak: a run that is dropped waits for no thread."""
+        return partial(call, weakref.WeakMethod(self._touch))
 
     def _touch(self) -> None:
         agenda = self._agenda()
@@ -123,12 +147,17 @@ class Run:
             self._job = None
         if self._job is not None:
             self._thorough = False  # It does not know what happened between the two loops.
-            self._job.notify(self._done)
+            self._job.notify(self._wake_me)
         self._touch()
 
     def unbind(self) -> None:
         """Watch nothing any more."""
         self._watcher = self._subscription = None
+
+    @property
+    def layout(self) -> str:
+        """The name of the layout that was asked for."""
+        return self._options.layout.name
 
     @property
     def looking(self) -> bool:
@@ -203,7 +232,7 @@ class Run:
             pointed=self.sight.look.pointed,
             entries=self.ledger.entries,
             unfinished=self.ledger.unfinished,
-            newest=tuple(self.ledger.newest),
+            newest=self.ledger.newest,
             hints=self._hints.give(self._timers.settled(now)),
             full=full,
             thorough=thorough,
@@ -214,17 +243,20 @@ class Run:
             clock=self._watcher.clock,
         )
         self._job = Job(partial(look, request), partial(mount_point, self.directory))
-        self._watcher.submit(self._job, self._done)
+        self._watcher.submit(self._job, self._wake_me)
 
-    def merge(self, now: float) -> bool:
+    def merge(self, now: float) -> bool | None:
         """
         Take the result of a look, if there is one.
+
+        Returns:
+            Whether it brought anything new; None if there is no result.
 
         Raises:
             NotADirectoryError: If the first look finds a file.
         """
         if self._job is None or not self._job.done:
-            return False
+            return None
         assert self._watcher is not None
         job, self._job = self._job, None
         try:
@@ -235,15 +267,19 @@ class Run:
         if result.trouble is Trouble.NOT_A_DIRECTORY and not self.ledger.looked:
             self._hints.everything = True
             raise NotADirectoryError(f"{result.detail}: name the directory that holds checkpoints")
-        result.remember(self.sight.look)
+        before, waited = self.sight.look, now - self._moment.began >= HUNG_AFTER
+        nothing_new = result.says_nothing_after(before) and self.ledger.rests and not waited
+        result.remember(before)
         self.sight = Sight(time.monotonic(), result)
         self._looked = self._moment
-        self.ledger.merge(result, self._hints.given, self._looked, self._watcher.clock())
+        if not nothing_new:
+            self.ledger.merge(result, self._hints.given, self._looked, self._watcher.clock())
         self._ground = result.ground
         if result.trouble is None:
             self._hints.spend()
         self._prepare_next(result, now)
-        return True
+        result.forget()
+        return not nothing_new
 
     def _prepare_next(self, result: Look, now: float) -> None:
         if result.trouble is None and result.full:

@@ -11,6 +11,8 @@ from .._scan import Look, Trouble
 SAFETY_INTERVAL = 120.0  # seconds between looks that trust no event
 GAP_INTERVAL = 1.0  # seconds between looks at a run that cannot be read
 _SHORTEST = 0.01  # seconds: TensorFlow's seconds_to_sleep may be 0
+_POLL_BEATS = 20  # in one poll interval
+_SAFETY_BEAT = 4.0  # seconds
 _MARGIN = 0.001  # seconds: timers of an event loop may fire a little early
 
 
@@ -24,6 +26,16 @@ class Timers:
         last_from: The stream's last look is one that began at or after this moment.
         last_until: What settles by then still counts; None before that look.
     """
+
+    __slots__ = (
+        "_jitter",
+        "_poll_interval",
+        "_settling",
+        "last_from",
+        "last_until",
+        "poll_at",
+        "safety_at",
+    )
 
     def __init__(self, poll_interval: float) -> None:
         self._poll_interval = max(poll_interval, _SHORTEST)
@@ -69,10 +81,11 @@ class Timers:
     def set(self, result: Look, now: float, thorough: bool) -> None:
         """After a look."""
         if thorough:
-            self.safety_at = now + SAFETY_INTERVAL * self._jitter
+            self.safety_at = _on_beat(now + SAFETY_INTERVAL * self._jitter, _SAFETY_BEAT)
         self.poll_at = math.inf
         if result.watcher == "poll":
-            self.poll_at = now + self._poll_interval
+            interval = self._poll_interval
+            self.poll_at = _on_beat(now + interval, interval / _POLL_BEATS)
         elif result.trouble not in {None, Trouble.MISSING}:
             self.poll_at = now + GAP_INTERVAL
         self._set_settling(result, now)
@@ -99,3 +112,13 @@ class Timers:
             return True
         self.last_until = now + result.ground.profile.settle + _MARGIN
         return False
+
+
+def _on_beat(moment: float, beat: float) -> float:
+    """
+    The last beat until *moment*, on the event loop's clock.
+
+    Waking a loop costs more than a look that finds nothing new: a thousand runs wake it a few
+    times together, whichever stream they are in.
+    """
+    return math.floor(moment / beat + 1e-6) * beat

@@ -93,7 +93,7 @@ def status_of(run: Run) -> RunStatus:
         queued=len(ledger.queue),
         waiting_for=waiting_for(run),
         unfinished=unfinished(run),
-        missed=tuple(ledger.missed),
+        missed=ledger.missed,
         missed_count=ledger.missed_count,
         skipped=ledger.skipped,
         unanswered=run.hangs,
@@ -206,7 +206,7 @@ def _once(run: Run, text: str, about: str | None = None) -> None:
     """Warn, once of each thing; *about*: what the thing is, if the text may change."""
     about = text if about is None else about
     if about not in run.told.warned:
-        run.told.warned.add(about)
+        run.told.warned |= {about}
         logger.warning("%s: %s", printable(run.directory), printable(text))
 
 
@@ -215,7 +215,7 @@ def _report_missed(run: Run) -> None:
     new, told.missed = ledger.missed_count - told.missed, ledger.missed_count
     if new <= 0:
         return
-    for missed in list(ledger.missed)[-new:][:_MANY]:
+    for missed in ledger.missed[-new:][:_MANY]:
         if missed.finished:
             how = "it was finished, but deleted or overwritten before it could be delivered"
         else:

@@ -33,6 +33,7 @@ class Options:
     poll_interval: float = POLL_INTERVAL
     watcher: WatcherChoice = "auto"
     pointers: tuple[PointerLayout, ...] = field(init=False)
+    pointer_names: frozenset[str] = field(init=False)
 
     @property
     def why_poll(self) -> str:
@@ -41,7 +42,9 @@ class Options:
 
     def __post_init__(self) -> None:
         # Found out once: it takes longer than all else that is done to find a checkpoint.
-        object.__setattr__(self, "pointers", pointer_layouts(self.layout))
+        pointers = pointer_layouts(self.layout)
+        object.__setattr__(self, "pointers", pointers)
+        object.__setattr__(self, "pointer_names", frozenset(each.pointer for each in pointers))
 
 
 def is_pattern(path: str) -> bool:

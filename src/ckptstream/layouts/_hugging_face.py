@@ -16,13 +16,16 @@ _STATE_LIMIT = 2**20
 _INDEX = ".index.json"
 _INDEX_LIMIT = 32 * 2**20
 
-_NO_MODEL = r"""
+_NO_MODEL = re.compile(
+    r"""
       .*\.(json|jsonl|txt|md|jinja|yaml|py|log|csv|html)
     | training_args\.bin | optimizer(_[0-9]+)?(\..*)? | scheduler(\..*)? | scaler\.pt
     | rng_state.*\.pth | random_states_.* | latest | additional_chat_templates
     | .*\.(model|tiktoken|spm|bpe)       # tokenizers
     | \..*
-    """
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def _model(name: str, evidence: Evidence) -> list[str]:
 
 
 def _is_bookkeeping(file: str) -> bool:
-    return is_temporary(file) or bool(re.fullmatch(_NO_MODEL, file, re.VERBOSE | re.DOTALL))
+    return is_temporary(file) or _NO_MODEL.fullmatch(file) is not None
 
 
 def _missing_shard(name: str, evidence: Evidence) -> str | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_TEMPORARY = r"""
+_TEMPORARY = re.compile(
+    r"""
       .*\.orbax-checkpoint-tmp.* | .*\.partial_save | .*\.pending_.* | .*\._recovery_.*  # Orbax
     | _SNAPSHOTS                                    # Orbax's own readers
     | .*_temp | .*\.tempstate[0-9]+                 # TensorFlow
@@ -14,9 +15,11 @@ _TEMPORARY = r"""
     | .*-unfinished                                 # NeMo
     | .*\.tmp([-.\w]*)?                             # T5X, fairseq, torch
     | \.nfs.*                                       # NFS: deleted, but held open by somebody
-    """
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 
 
 def is_temporary(name: str) -> bool:
     """Whether a framework or filesystem uses such a name for what is not finished, or is gone."""
-    return re.fullmatch(_TEMPORARY, name, re.VERBOSE | re.DOTALL) is not None
+    return _TEMPORARY.fullmatch(name) is not None

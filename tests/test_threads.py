@@ -289,7 +289,7 @@ async def test_a_hung_job_counts_from_its_last_sign_of_life(
     Not before a second has passed, and then with the seconds.
     """
     now = 100.0
-    monkeypatch.setattr("ckptstream._threads.time.monotonic", lambda: now)
+    monkeypatch.setattr("ckptstream._threads._job.time.monotonic", lambda: now)
     pool = current_pool()
     asked = job(gate.enter)
     pool.submit(asked, nothing)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 from .._watchers import Alarm
@@ -80,10 +79,3 @@ class Agenda(Generic[T]):
     def next(self) -> float:
         """When the next item is due."""
         return self._timers[0][0] if self._timers else math.inf
-
-
-def call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
-    """Call a method of something that may be gone."""
-    bound = method()
-    if bound is not None:
-        bound()

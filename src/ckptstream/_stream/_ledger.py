@@ -5,56 +5,16 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import NamedTuple
 
-from .._model import Checkpoint, Missed
+from .._model import Missed
 from .._scan import Entry, Look, Trouble
 from ..layouts._auto import NOBODY
 from ._order import order, sort
+from ._queued import Moment, Queued
 from .arguments import Options
 
 WATCHED_FINISHED = 3  # finished checkpoints that are watched for being written again
 _REMEMBERED_MISSED = 100
-
-
-class Moment(NamedTuple):
-    """
-    When a look was made.
-
-    Counted in calls, since clocks are coarse: uvloop's stands still while a task runs.
-
-    Attributes:
-        call: The number of the caller's call that it was made in.
-        began: When it was asked for, on the event loop's clock.
-    """
-
-    call: int = -1
-    began: float = -math.inf
-
-    def serves(self, needed: Moment) -> bool:
-        """Whether it was made in that call or later, and not before that moment."""
-        return self.call >= needed.call and self.began >= needed.began
-
-
-@dataclass(slots=True)
-class Queued:
-    """
-    A finished checkpoint that waits to be delivered.
-
-    Attributes:
-        verified: When a look last saw it finished.
-    """
-
-    name: str
-    entry: Entry
-    verified: Moment
-
-    def checkpoint(self, run: str) -> Checkpoint:
-        """As the user sees it."""
-        entry, path = self.entry, os.path.join(run, self.name)
-        assert entry.generation is not None
-        return Checkpoint(path, entry.step, run, entry.layout, entry.generation)
 
 
 class Ledger:

@@ -10,10 +10,9 @@ from functools import partial
 from typing import NamedTuple
 
 from .._scan import Ground, Look, Matches, PatternRequest, Trouble, match, split
-from .._stores import mount_point
-from .._threads import HUNG_AFTER, Job
-from .._watchers import Subscription, Watcher
-from ._agenda import Touched, call
+from .._watchers import Watcher
+from ._agenda import Touched
+from ._flight import Flight
 from ._hints import Hints
 from ._timers import Timers
 from .arguments import Options
@@ -51,10 +50,7 @@ class Pattern:
         self._root, self._parts = split(text)
         self._options = options
         self._agenda = weakref.ref(agenda)
-        self._done = partial(call, weakref.WeakMethod(self._touch))
-        self._watcher: Watcher | None = None
-        self._subscription: Subscription | None = None
-        self._job: Job[Matches] | None = None
+        self._flight = Flight[Matches](self._root or ".")
         self._began = -math.inf  # when the look in flight began, on the event loop's clock
         self._ground: Ground | None = None
         self._hints = Hints()
@@ -84,7 +80,7 @@ class Pattern:
 
     def _touch(self) -> None:
         agenda = self._agenda()
-        if agenda is not None and self._watcher is not None:
+        if agenda is not None and self._flight.watcher is not None:
             agenda.touch(self)
 
     # Looks.
@@ -96,44 +92,35 @@ class Pattern:
 
     def bind(self, watcher: Watcher) -> None:
         """Live in the event loop of *watcher*; look at everything."""
-        self._watcher = watcher
         self._timers.restart()
-        polls = self._options.watcher == "poll"
-        self._subscription = None if polls else watcher.subscribe(self)
+        self._flight.bind(watcher, None if self._options.polls else self, self._touch)
         self._hints.everything = True
-        if self._job is not None and not self._job.started:
-            self._job = None
-        if self._job is not None:
-            self._job.notify(self._done)
         self._touch()
 
     def unbind(self) -> None:
         """Watch nothing any more."""
-        self._watcher = self._subscription = None
+        self._flight.unbind()
 
     @property
     def looking(self) -> bool:
         """Whether a look is in flight."""
-        return self._job is not None
+        return self._flight.job is not None
 
     @property
     def hangs(self) -> float | None:
         """Seconds since the storage last answered, if the look in flight hangs."""
-        return None if self._job is None else self._job.hangs
+        return self._flight.hangs
 
     def wants_look(self, now: float) -> bool:
         """Whether to look now, at whatever may have changed."""
-        return self._job is None and (bool(self._hints) or self._timers.next <= now)
+        return not self.looking and (bool(self._hints) or self._timers.next <= now)
 
     def due(self, now: float) -> float:
         """When there will be something to do, if nothing happens before."""
-        if self._job is not None:
-            return now + max(HUNG_AFTER - self._job.silent, HUNG_AFTER / 10)
-        return self._timers.next
+        return self._flight.asked_again(now) if self.looking else self._timers.next
 
     def start_look(self, now: float, call: int) -> None:
         """Begin the look that is due."""
-        assert self._watcher is not None
         full = self._hints.everything or self._timers.next <= now
         self._began = now
         request = PatternRequest(
@@ -143,12 +130,11 @@ class Pattern:
             hints=self._hints.give().keys(),
             full=full,
             ground=self._ground,
-            subscription=self._subscription,
+            subscription=self._flight.subscription,
             why_poll=self._options.why_poll,
             trust_any=self._options.watcher != "auto",
         )
-        self._job = Job(partial(match, request), partial(mount_point, request.directory))
-        self._watcher.submit(self._job, self._done)
+        self._flight.start(partial(match, request), self._touch)
 
     def merge(self, now: float) -> Change | None:
         """
@@ -157,10 +143,9 @@ class Pattern:
         Raises:
             NotADirectoryError: If the first look finds a file.
         """
-        if self._job is None or not self._job.done:
+        if not self._flight.has_landed:
             return None
-        job, self._job = self._job, None
-        matches = job.take()
+        matches = self._flight.take()
         result = matches.look
         if result.trouble is Trouble.NOT_A_DIRECTORY and self.ended is None:
             self._hints.everything = True
@@ -170,9 +155,10 @@ class Pattern:
         if result.trouble is None:
             self._hints.spend()
         self._hints.everything |= result.again
-        if self._subscription is not None:
-            self._hints.everything |= self._subscription.disturbed
-            self._subscription.disturbed = False
+        subscription = self._flight.subscription
+        if subscription is not None:
+            self._hints.everything |= subscription.disturbed
+            subscription.disturbed = False
         self._timers.set(result, now, thorough=result.full)
         self._sealed |= self._timers.is_last(result, self._began, now)
         return change

@@ -5,43 +5,21 @@ from __future__ import annotations
 import math
 import time
 import weakref
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 from .._scan import Ground, Look, Request, Trouble, look
-from .._stores import mount_point
-from .._threads import HUNG_AFTER, Job
-from .._watchers import Subscription, Watcher
-from ._agenda import Touched, call
+from .._threads import HUNG_AFTER
+from .._watchers import Watcher
+from ._agenda import Touched
+from ._flight import Flight
 from ._hints import Hints
-from ._ledger import Ledger, Moment
+from ._ledger import Ledger
+from ._queued import Moment
+from ._sight import Sight, Told
 from ._timers import Timers
 from .arguments import Options
 
 _BRIEF = 0.1  # seconds: what a look saw so long ago counts as seen now
-
-
-class Sight(NamedTuple):
-    """
-    What the last look said of the run as a whole.
-
-    Attributes:
-        ended: When its result was merged, by `time.monotonic`; None before the first one.
-    """
-
-    ended: float | None = None
-    look: Look = Look()
-
-
-@dataclass(slots=True)
-class Told:
-    """What was logged of a run already: the last reason, warnings, how many were missed."""
-
-    reason: str = ""
-    warned: frozenset[str] = frozenset()
-    missed: int = 0
 
 
 class Run:
@@ -55,19 +33,17 @@ class Run:
     __slots__ = (
         "__weakref__",
         "_agenda",
+        "_flight",
         "_ground",
         "_hints",
-        "_job",
         "_listed",
         "_looked",
         "_moment",
-        "_options",
-        "_subscription",
         "_thorough",
         "_timers",
-        "_watcher",
         "directory",
         "ledger",
+        "options",
         "left",
         "sight",
         "told",
@@ -79,12 +55,10 @@ class Run:
         self.ledger = Ledger(directory, options)
         self.sight = Sight()
         self.told = Told()
-        self._options = options
+        self.options = options
         # Weak: a stream that is dropped must go at once, not when the garbage is collected.
         self._agenda = weakref.ref(agenda)
-        self._watcher: Watcher | None = None
-        self._subscription: Subscription | None = None
-        self._job: Job[Look] | None = None
+        self._flight = Flight[Look](directory)
         self._thorough = False
         self._moment = Moment()  # of the look in flight
         self._looked = self._listed = Moment()  # of the last look, and of the last listing, merged
@@ -105,10 +79,10 @@ class Run:
 
     def _concerns(self, name: str) -> bool:
         """Whether a name is part of a checkpoint; most events tell of something else."""
-        if name in self.ledger.entries or name in self._options.pointer_names:
+        if name in self.ledger.entries or name in self.options.pointer_names:
             return True
         try:
-            return self._options.layout.match(name) is not None
+            return self.options.layout.match(name) is not None
         except Exception:
             return True  # Not for whoever reads the events: the look raises it to its own caller.
 
@@ -117,14 +91,9 @@ class Run:
         self._hints.everything = True
         self._touch()
 
-    @property
-    def _wake_me(self) -> Callable[[], None]:
-        """What tells of a look's end; weak: a run that is dropped waits for no thread."""
-        return partial(call, weakref.WeakMethod(self._touch))
-
     def _touch(self) -> None:
         agenda = self._agenda()
-        if agenda is not None and self._watcher is not None:  # Else bind() does it.
+        if agenda is not None and self._flight.watcher is not None:  # Else bind() does it.
             agenda.touch(self)
 
     # Looks.
@@ -137,52 +106,41 @@ class Run:
 
     def bind(self, watcher: Watcher) -> None:
         """Live in the event loop of *watcher*; look at everything."""
-        self._watcher = watcher
         self._timers.restart()
-        polls = self._options.watcher == "poll"
-        self._subscription = None if polls else watcher.subscribe(self)
+        self._flight.bind(watcher, None if self.options.polls else self, self._touch)
         self._hints.everything = True
-        if self._job is not None and not self._job.started:
-            # The threads that were to make this look may have gone with their event loop.
-            self._job = None
-        if self._job is not None:
-            self._thorough = False  # It does not know what happened between the two loops.
-            self._job.notify(self._wake_me)
+        # A look in flight does not know what happened between the two loops.
+        self._thorough = False
         self._touch()
 
     def unbind(self) -> None:
         """Watch nothing any more."""
-        self._watcher = self._subscription = None
-
-    @property
-    def layout(self) -> str:
-        """The name of the layout that was asked for."""
-        return self._options.layout.name
+        self._flight.unbind()
 
     @property
     def looking(self) -> bool:
         """Whether a look is in flight."""
-        return self._job is not None
+        return self._flight.job is not None
 
     @property
     def hangs(self) -> float | None:
         """Seconds since the storage last answered, if the look in flight hangs."""
-        return None if self._job is None else self._job.hangs
+        return self._flight.hangs
 
     def renew(self, call: int) -> None:
         """A look that is still going on when the caller asks again serves that call, too."""
-        job = self._job
+        job = self._flight.job
         if job is not None and not job.done and time.monotonic() - job.began_at < _BRIEF:
             self._moment = self._moment._replace(call=call)
 
     def wants_look(self, now: float) -> bool:
         """Whether to look now, at whatever may have changed."""
-        return self._job is None and (bool(self._hints) or self._timers.next <= now)
+        return not self.looking and (bool(self._hints) or self._timers.next <= now)
 
     def wants_to_verify(self, now: float, call: int) -> bool:
         """Whether to look now, since the next checkpoint was not verified in this call."""
         eligible = self.ledger.eligible <= now
-        return eligible and self._job is None and not self._is_verified(call)
+        return eligible and not self.looking and not self._is_verified(call)
 
     def _is_verified(self, call: int) -> bool:
         head = self.ledger.candidate()
@@ -195,40 +153,40 @@ class Run:
         if not head.verified.serves(needed):
             return False
         # The newest when the caller asks: what is polled must be asked.
-        polled = self._options.latest_only and self.sight.look.watcher == "poll"
+        polled = self.options.latest_only and self.sight.look.watcher == "poll"
         return not polled or self._listed.serves(needed)
 
     def ready(self, now: float, call: int) -> bool:
         """Whether the next checkpoint may be handed out as it stands."""
         if self.ledger.candidate() is None or self.ledger.eligible > now:
             return False
-        if self._options.latest_only and (self._hints or self._job):
+        if self.options.latest_only and (self._hints or self.looking):
             return False
         return self.sight.look.trouble is None and self._is_verified(call)
 
     def due(self, now: float) -> float:
         """When there will be something to do, if nothing happens before."""
-        if self._job is not None:
-            # A thread that hangs is noticed by those who wait for it.
-            return now + max(HUNG_AFTER - self._job.silent, HUNG_AFTER / 10)
+        if self.looking:
+            return self._flight.asked_again(now)
         due = self._timers.next
         waits = self.ledger.eligible > now and self.ledger.candidate() is not None
         return min(due, self.ledger.eligible) if waits else due
 
     def start_look(self, now: float, call: int) -> None:
         """Begin the look that is due, in the caller's call of that number."""
-        assert self._watcher is not None
+        watcher = self._flight.watcher
+        assert watcher is not None
         thorough = self._timers.safety_at <= now
         full = self._hints.everything or thorough or self._timers.poll_at <= now
         head = self.ledger.candidate()
         if head is not None:
             self._hints.add_old([head.name])
-            full |= self._options.latest_only and self.sight.look.watcher == "poll"
+            full |= self.options.latest_only and self.sight.look.watcher == "poll"
         self._moment, self._thorough = Moment(call, now), thorough
         request = Request(
             directory=self.directory,
-            layout=self._options.layout,
-            pointers=self._options.pointers,
+            layout=self.options.layout,
+            pointers=self.options.pointers,
             pointed=self.sight.look.pointed,
             entries=self.ledger.entries,
             unfinished=self.ledger.unfinished,
@@ -237,13 +195,12 @@ class Run:
             full=full,
             thorough=thorough,
             ground=self._ground,
-            subscription=self._subscription,
-            why_poll=self._options.why_poll,
-            trust_any=self._options.watcher != "auto",
-            clock=self._watcher.clock,
+            subscription=self._flight.subscription,
+            why_poll=self.options.why_poll,
+            trust_any=self.options.watcher != "auto",
+            clock=watcher.clock,
         )
-        self._job = Job(partial(look, request), partial(mount_point, self.directory))
-        self._watcher.submit(self._job, self._wake_me)
+        self._flight.start(partial(look, request), self._touch)
 
     def merge(self, now: float) -> bool | None:
         """
@@ -255,12 +212,11 @@ class Run:
         Raises:
             NotADirectoryError: If the first look finds a file.
         """
-        if self._job is None or not self._job.done:
+        if not self._flight.has_landed:
             return None
-        assert self._watcher is not None
-        job, self._job = self._job, None
+        assert self._flight.watcher is not None
         try:
-            result = job.take()
+            result = self._flight.take()
         except BaseException:
             self._hints.everything = True  # A layout of the user's failed.
             raise
@@ -273,7 +229,7 @@ class Run:
         self.sight = Sight(time.monotonic(), result)
         self._looked = self._moment
         if not nothing_new:
-            self.ledger.merge(result, self._hints.given, self._looked, self._watcher.clock())
+            self.ledger.merge(result, self._hints.given, self._looked, self._flight.watcher.clock())
         self._ground = result.ground
         if result.trouble is None:
             self._hints.spend()
@@ -285,13 +241,14 @@ class Run:
         if result.trouble is None and result.full:
             self._listed = self._looked
         self._hints.everything |= result.again  # The way has changed meanwhile.
-        if self._subscription is not None:
+        subscription = self._flight.subscription
+        if subscription is not None:
             if result.watcher == "inotify":
                 # What has just been finished is watched from the next look on, not at the cost of
                 # its own delivery.
                 self._hints.add_old(self.ledger.fresh)
-            self._hints.everything |= self._subscription.disturbed
-            self._subscription.disturbed = False
+            self._hints.everything |= subscription.disturbed
+            subscription.disturbed = False
         self._timers.set(result, now, self._thorough)
         if self._timers.is_last(result, self._looked.began, now):
             self.seal()

@@ -167,7 +167,7 @@ def report(run: Run) -> None:
 
 
 def _warn(run: Run, reason: str) -> None:
-    look, layout = run.sight.look, run.layout
+    look, layout = run.sight.look, run.options.layout.name
     if run.hangs is not None:
         _once(run, f"{reason}; other runs go on: check the mount")
     elif look.trouble is Trouble.MISSING:
@@ -198,7 +198,7 @@ def _warn_of_entries(run: Run) -> None:
         _once(
             run,
             f"{len(reasons)} checkpoints, none of them finished ({name}: {reason}): "
-            f"is layout={run.layout!r} right?",
+            f"is layout={run.options.layout.name!r} right?",
         )
 
 

@@ -36,6 +36,11 @@ class Options:
     pointer_names: frozenset[str] = field(init=False)
 
     @property
+    def polls(self) -> bool:
+        """Whether no events are wanted."""
+        return self.watcher == "poll"
+
+    @property
     def why_poll(self) -> str:
         """Why a directory is polled where there is nothing to watch with."""
         return "as asked" if self.watcher == "poll" else "no inotify here"

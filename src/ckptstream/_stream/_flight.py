@@ -1,0 +1,94 @@
+"""The look in flight, and the event loop whose threads make it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import Generic, TypeVar
+
+from .._stores import mount_point
+from .._threads import HUNG_AFTER, Job
+from .._watchers import Listener, Subscription, Watcher
+
+T = TypeVar("T")
+
+_AGAIN = 0.1  # seconds between two questions whether a look that was late hangs still
+
+
+class Flight(Generic[T]):
+    """
+    At most one look at a directory, even if its caller was cancelled: the result is kept.
+
+    Attributes:
+        watcher: The event loop's; None while the stream is in none.
+        subscription: To watch with; None to poll.
+        job: The look in flight.
+    """
+
+    __slots__ = ("_directory", "job", "subscription", "watcher")
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self.watcher: Watcher | None = None
+        self.subscription: Subscription | None = None
+        self.job: Job[T] | None = None
+
+    def bind(self, watcher: Watcher, listener: Listener | None, landed: Callable[[], None]) -> None:
+        """
+        Live in the event loop of *watcher*.
+
+        Args:
+            watcher: What the loop's streams share.
+            listener: Who wants to be told; None to poll.
+            landed: A method to call when the look in flight has ended; held weakly.
+        """
+        self.watcher = watcher
+        self.subscription = None if listener is None else watcher.subscribe(listener)
+        if self.job is not None and not self.job.started:
+            # The threads that were to make this look may have gone with their event loop.
+            self.job = None
+        if self.job is not None:
+            self.job.notify(_weak(landed))
+
+    def unbind(self) -> None:
+        """Watch nothing any more."""
+        self.watcher = self.subscription = None
+
+    def start(self, look: Callable[[Callable[[], None]], T], landed: Callable[[], None]) -> None:
+        """Have a thread make a look, and the event loop call *landed*, which is held weakly."""
+        assert self.watcher is not None
+        self.job = Job(look, partial(mount_point, self._directory))
+        self.watcher.submit(self.job, _weak(landed))
+
+    @property
+    def has_landed(self) -> bool:
+        """Whether there is a result to take."""
+        return self.job is not None and self.job.done
+
+    def take(self) -> T:
+        """The result of the look, or raise what it raised. Only when there is one."""
+        assert self.job is not None
+        job, self.job = self.job, None
+        return job.take()
+
+    @property
+    def hangs(self) -> float | None:
+        """Seconds since the storage last answered, if the look in flight hangs."""
+        return None if self.job is None else self.job.hangs
+
+    def asked_again(self, now: float) -> float:
+        """When to ask whether it hangs: threads that do are noticed by those who wait for them."""
+        assert self.job is not None
+        return now + max(HUNG_AFTER - self.job.silent, _AGAIN)
+
+
+def _weak(landed: Callable[[], None]) -> Callable[[], None]:
+    # A stream that is dropped must go at once, not when a thread that hangs lets it go.
+    return partial(_call, weakref.WeakMethod(landed))
+
+
+def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    bound = method()
+    if bound is not None:
+        bound()

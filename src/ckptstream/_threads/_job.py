@@ -1,0 +1,103 @@
+"""One call in a worker thread."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from ._mailbox import Mailbox, current_mailbox
+
+T = TypeVar("T")
+
+HUNG_AFTER = 1.0  # seconds without a sign of life
+
+
+class Job(Generic[T]):
+    """
+    One call in a worker thread; keeps its result until somebody takes it.
+
+    The function is given a callable to call now and then as a sign of life: a large directory on
+    slow storage is slow, but it does not hang.
+
+    Args:
+        function: What the thread calls.
+        lane: Names what the call depends on, such as a mount point. Asked in a worker thread, and
+            only when so many calls hang that those on the same lane must be held back.
+    """
+
+    def __init__(
+        self, function: Callable[[Callable[[], None]], T], lane: Callable[[], str]
+    ) -> None:
+        self._function = function
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        self._mailbox: Mailbox | None = None
+        self._notify: Callable[[], None] | None = None
+        self._ask_lane = lane
+        self.lane: str | None = None  # None: not asked yet
+        self.done = False
+        self.started = False
+        self.began_at = math.inf  # by time.monotonic
+        self.alive_at = time.monotonic()
+        self.kept_waiting: Callable[[], bool] = lambda: False
+
+    def find_lane(self) -> None:
+        """Ask for the lane; in a thread."""
+        try:
+            self.lane = self._ask_lane()
+        except OSError:
+            self.lane = ""  # A relative path, and the working directory is gone.
+
+    def alive(self) -> None:
+        """Called by the function in its thread: it goes on."""
+        self.alive_at = time.monotonic()
+
+    @property
+    def silent(self) -> float:
+        """Seconds since the last sign of life, counted from the submission if there was none."""
+        return time.monotonic() - self.alive_at
+
+    @property
+    def hangs(self) -> float | None:
+        """
+        Seconds since the last sign of life, if there should have been one.
+
+        A job that waits for its turn does not hang; one that waits for threads that hang does.
+        """
+        silent = self.silent
+        if self.done or silent < HUNG_AFTER or not (self.started or self.kept_waiting()):
+            return None
+        return silent
+
+    def notify(self, callback: Callable[[], None]) -> None:
+        """Call *callback* in the event loop that runs now once the job is done; replaces others."""
+        self._notify, self._mailbox = callback, current_mailbox()
+        if self.done:
+            # The thread may have finished between the two lines above, told the old loop or none.
+            callback()
+
+    def run(self) -> None:
+        """Make the call, in a thread, and tell the event loop."""
+        self.alive()
+        self.began_at, self.started = self.alive_at, True
+        try:
+            self._result = self._function(self.alive)
+        except BaseException as error:  # It is raised in the event loop, by take().
+            self._error = error
+        del self._function  # The result may be kept for long, but not what the call referred to.
+        self.done = True
+        self._tell()
+
+    def _tell(self) -> None:
+        mailbox, callback = self._mailbox, self._notify
+        if mailbox is not None and callback is not None:
+            mailbox.post(callback)
+
+    def take(self) -> T:
+        """What the function returned, or raise what it raised. Only when done."""
+        assert self.done
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]  # T may be Optional itself

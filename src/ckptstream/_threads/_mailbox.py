@@ -1,0 +1,56 @@
+"""What threads tell an event loop."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections import deque
+from collections.abc import Callable
+
+from anyio import RunFinishedError
+from anyio.lowlevel import RunVar, current_token
+
+
+class Mailbox:
+    """
+    What threads tell one event loop; `current_mailbox` returns it.
+
+    A thousand looks that end at once wake the loop a few times, not a thousand: waking it costs
+    more than most looks.
+    """
+
+    def __init__(self) -> None:
+        self._token = current_token()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._awake = False  # the loop has been told to come by
+
+    def post(self, callback: Callable[[], None]) -> None:
+        """Have the event loop call *callback*; from any thread. Never waits for the loop."""
+        self._calls.append(callback)
+        if self._awake:
+            return
+        self._awake = True
+        token = self._token
+        # One that has ended, or ends right now, would never answer: whoever asks in another loop
+        # finds the result all the same.
+        with contextlib.suppress(RunFinishedError):
+            token.backend_class.run_sync_soon(self._deliver, (), token.native_token)
+
+    def _deliver(self) -> None:
+        self._awake = False  # Before the calls are taken: whatever comes later asks again.
+        while self._calls:
+            self._calls.popleft()()
+
+
+# Weak: a strong value would keep what the loop has called last for ever.
+_mailboxes: RunVar[weakref.ref[Mailbox]] = RunVar("ckptstream_mailbox")
+
+
+def current_mailbox() -> Mailbox:
+    """What threads tell the event loop that runs now. It lives as long as somebody holds it."""
+    reference = _mailboxes.get(None)
+    mailbox = None if reference is None else reference()
+    if mailbox is None:
+        mailbox = Mailbox()
+        _mailboxes.set(weakref.ref(mailbox))
+    return mailbox

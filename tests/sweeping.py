@@ -5,7 +5,7 @@ Many runs of one stream: trees of directories, and what came of which run.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ LAYOUT = "step_{step}/DONE"
 HOUR = 3600.0  # between two polls: nothing in a test is found by one
 
 Came = tuple[str, "int | None"]
+Sweep = Callable[..., CheckpointStream]
 
 
 def sweep_of(*paths: str | Path, **options: Any) -> CheckpointStream:

@@ -124,7 +124,7 @@ async def test_a_run_that_left_has_a_row_if_something_was_missed(
     assert f"{tmp_path}/lost: the directory is gone" in str(stream.status())
     assert 1 == len(stream.status().runs)
     missed = [text for text in said(logging.WARNING) if "missed" in text]
-    assert ["lost/step_2: missed, it was finished, but deleted"] == [m[:51] for m in missed]
+    assert ["lost/step_2: missed, it was finished, but deleted"] == [m[:49] for m in missed]
     assert "no directory matches" == pattern_of(stream).waiting_for
 
 

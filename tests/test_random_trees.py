@@ -42,7 +42,7 @@ changes = st.one_of(
     st.tuples(st.just("back")),
 )
 # Some changes, then a look at them, then perhaps time for the next delivery.
-rounds = st.lists(st.tuples(st.lists(changes, max_size=5), st.booleans()), max_size=14)
+rounds = st.lists(st.tuples(st.lists(changes, min_size=1, max_size=5), st.booleans()), max_size=14)
 
 
 class Tree:
@@ -205,7 +205,7 @@ def missed(stream: CheckpointStream, root: Path) -> dict[str, list[tuple[int | N
     The same of a stream.
     """
     return {
-        os.path.relpath(run.run, root): sorted((m.step, m.finished) for m in run.missed)  # type: ignore[type-var]
+        os.path.relpath(run.run, root): sorted((m.step, m.finished) for m in run.missed)
         for run in stream.status().runs
         if run.missed
     }

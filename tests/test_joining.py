@@ -36,6 +36,8 @@ async def test_a_run_that_appears_later_joins(tmp_path: Path) -> None:
     async with reading(sweep_of(tmp_path / "sweeps/*/ckpt"), tmp_path / "sweeps") as reader:
         finish(tmp_path / "sweeps", ("b/ckpt", 1))
         await reader.until(("b/ckpt", 1))
+        in_steps(tmp_path / "sweeps/c")
+        await at_rest(reader.stream)
         in_steps(tmp_path / "sweeps/c/ckpt")
         await until(lambda: "c/ckpt" in runs_of(reader.stream, reader.root))
         (tmp_path / ".aside/moved").rename(tmp_path / "sweeps/moved")

@@ -275,6 +275,27 @@ async def test_it_stays_while_one_of_two_patterns_names_it(
     assert (others, [(shared, 2)]) == (left, again)
 
 
+async def test_it_stays_until_every_pattern_has_seen_it_go(
+    tmp_path: Path, watcher: ManualWatcher
+) -> None:
+    """
+    One of the two may have looked in the moment between two directories.
+    """
+    finish(tmp_path, ("ab", 1))
+    stream = sweep_of(tmp_path / "a*", tmp_path / "*b", watcher=watcher)
+    rows, states = list[list[str]](), list[list[str]]()
+    await drained(stream, watcher)
+    (tmp_path / "ab").rename(tmp_path / ".ab")
+    for pattern in stream.engine._following.roster.patterns:
+        pattern.all_changed()
+        assert [] == await came(stream, watcher, tmp_path)
+        rows.append(runs_of(stream, tmp_path))
+        states.append([row.waiting_for for row in stream.status().patterns])
+
+    assert [["ab"], []] == rows
+    assert [["no directory matches", "1 run"], ["no directory matches"] * 2] == states
+
+
 # Roots and matches that cannot be had.
 
 

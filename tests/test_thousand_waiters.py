@@ -48,7 +48,7 @@ async def test_waiters_that_read_are_cancelled_among_a_thousand(tmp_path: Path) 
     everyone = waiters(watcher, tmp_path, NUMBER)
     whose = {waiter.alarm: waiter for waiter in everyone}
     scopes = dict[Waiter, anyio.CancelScope]()
-    cancelled = 0
+    cancelled, away = 0, anyio.Event()
 
     async def live(waiter: Waiter) -> None:
         nonlocal cancelled
@@ -56,6 +56,7 @@ async def test_waiters_that_read_are_cancelled_among_a_thousand(tmp_path: Path) 
             with anyio.CancelScope() as scopes[waiter]:
                 await waiter.wait_forever()
             cancelled += 1
+            await away.wait()
 
     async with tasks() as group:
         for waiter in everyone:
@@ -73,6 +74,9 @@ async def test_waiters_that_read_are_cancelled_among_a_thousand(tmp_path: Path) 
             for waiter in [] if first else told:
                 waiter.touch()
             await soon(lambda: all(len(w.entries) == w.made for w in told))  # noqa: B023
+            # Those that were cancelled come back only now: nobody but the others could have read.
+            away.set()
+            away = anyio.Event()
             await soon(lambda: len(watcher._waiting) == NUMBER and watcher._reader is not None)
         for waiter in everyone:
             waiter.touch()
@@ -94,6 +98,7 @@ async def test_streams_that_read_are_cancelled_among_a_thousand(tmp_path: Path) 
     got: dict[Path, list[int | None]] = {run: [] for run in runs}
     last = dict.fromkeys(runs, 1)
     scopes = dict[Alarm, anyio.CancelScope]()
+    away = anyio.Event()
     for run in runs:
         mark_done(run, 1)
         stream = follow(run, layout=LAYOUT, poll_interval=HOUR)
@@ -105,6 +110,7 @@ async def test_streams_that_read_are_cancelled_among_a_thousand(tmp_path: Path) 
             with anyio.CancelScope() as scopes[alarm]:
                 async for checkpoint in stream:
                     got[run].append(checkpoint.step)
+            await away.wait()
 
     def save(alarm: Alarm) -> None:
         run, _ = streams[alarm]
@@ -128,6 +134,11 @@ async def test_streams_that_read_are_cancelled_among_a_thousand(tmp_path: Path) 
                     scopes[alarm].cancel()
                 for alarm in () if first else {*told}:
                     save(alarm)
+                others = [streams[alarm][0] for alarm in told if alarm not in victims]
+                await until(lambda: all(got[run][-1] == last[run] for run in others))  # noqa: B023
+                # Those that were cancelled come back only now, and have lost nothing.
+                away.set()
+                away = anyio.Event()
                 await until(lambda: all(got[run][-1] == step for run, step in last.items()))
                 await until(lambda: watcher._reader is not None)
             for alarm in streams:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import math
 import os
 import platform
 import statistics
@@ -40,6 +43,11 @@ def medians(rounds: Sequence[Sequence[float]]) -> list[float]:
 def ratio(rounds: Sequence[float], floor: Sequence[float]) -> Spread:
     """How many times the floor, each round compared with the same round of the floor."""
     return spread(ours / theirs for ours, theirs in zip(rounds, floor, strict=True))
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest of *values* that at least this *share* of them does not exceed."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def show_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -85,3 +93,30 @@ def _processor() -> str:
                 if line.startswith("model name"):
                     return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+class Usage(NamedTuple):
+    """What this process has taken: bytes of memory, threads, descriptors, inotify instances."""
+
+    resident: int
+    threads: int
+    descriptors: int
+    inotify: int
+
+
+def usage() -> Usage:
+    """What this process takes now, from proc(5), after the garbage was collected."""
+    gc.collect()
+    with open("/proc/self/statm") as file:
+        resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    links = list[str]()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            links.append(os.readlink(f"/proc/self/fd/{name}"))
+    return Usage(resident, threads(), len(links), links.count("anon_inode:inotify"))
+
+
+def threads() -> int:
+    """How many threads this process has, those of its libraries among them."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Threads:"))

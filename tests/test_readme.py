@@ -16,25 +16,12 @@ from typing import Any
 import anyio
 import nbformat
 import pytest
+from examples import BLOCK, README, blocks
 from nbclient import NotebookClient
 
 import ckptstream
 import ckptstream.sync
 from ckptstream.testing import apply, operations, save
-
-README = Path(__file__).parent.parent / "README.md"
-_BLOCK = re.compile(
-    r"<!-- test: (?P<name>[\w-]+) -->\n```python\n(?P<code>.*?)```\n"
-    r"(?:\n```text\n(?P<output>.*?)```\n)?",
-    re.DOTALL,
-)
-
-
-def blocks(name: str) -> list[tuple[str, str]]:
-    """The code and the shown output of the README's examples of that name."""
-    found = [match for match in _BLOCK.finditer(README.read_text()) if match["name"] == name]
-    assert found, f"the README has no example {name!r}"
-    return [(match["code"], match["output"] or "") for match in found]
 
 
 async def execute(code: str, **names: Any) -> dict[str, Any]:
@@ -70,10 +57,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_python_example_has_a_name_that_a_test_executes() -> None:
     """No example in the README goes untested."""
-    text, tests = README.read_text(), Path(__file__).read_text()
+    text, here = README.read_text(), Path(__file__)
+    tests = here.read_text() + (here.parent / "test_server.py").read_text()
 
-    assert text.count("```python\n") == len(_BLOCK.findall(text))
-    assert [] == [m["name"] for m in _BLOCK.finditer(text) if f'blocks("{m["name"]}")' not in tests]
+    assert text.count("```python\n") == len(BLOCK.findall(text))
+    assert [] == [m["name"] for m in BLOCK.finditer(text) if f'blocks("{m["name"]}")' not in tests]
 
 
 def test_first_screen(home: Path) -> None:
@@ -99,27 +87,6 @@ def test_three_runs_in_one_task_group(home: Path) -> None:
 
     lines = run_script(code, home, train).splitlines()
     assert [f"{run}: step {step}" for run in runs for step in (100, 200)] == sorted(lines)
-
-
-@pytest.mark.anyio
-async def test_lifespan(home: Path) -> None:
-    """The server's task evaluates in a thread, and ends with the server."""
-    [(code, _)] = blocks("lifespan")
-    evaluated = anyio.Event()
-
-    def evaluate(path: str) -> str:
-        anyio.from_thread.run_sync(evaluated.set)
-        return f"evaluated {path}"
-
-    namespace = await execute(code, evaluate=evaluate)
-    with anyio.fail_after(30):
-        async with namespace["lifespan"](None):
-            save(home / "runs/7b", 100, "hf")
-            await evaluated.wait()
-            while not namespace["results"]:
-                await anyio.lowlevel.checkpoint()
-
-    assert {100: "evaluated runs/7b/checkpoint-100"} == namespace["results"]
 
 
 def test_notebook_cells(home: Path) -> None:

@@ -17,8 +17,7 @@ import anyio.lowlevel
 import pytest
 from observing import EVERY_LOOP, SECONDS, Backend, until, wait_until
 
-from ckptstream import _threads
-from ckptstream._threads import HEALTHY_THREADS, HUNG_THREADS, Job, Pool, current_pool
+from ckptstream._threads import HEALTHY_THREADS, HUNG_THREADS, Job, Pool, _job, _pool, current_pool
 
 pytestmark = pytest.mark.anyio
 
@@ -65,7 +64,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     What says nothing for 30 ms hangs.
     """
-    monkeypatch.setattr(_threads, "HUNG_AFTER", 0.03)
+    for module in (_job, _pool):
+        monkeypatch.setattr(module, "HUNG_AFTER", 0.03)
 
 
 async def hang(pool: Pool, gate: Gate, number: int, lane: str = "/hung") -> list[Job[object]]:
@@ -309,7 +309,7 @@ async def test_idle_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A stream that waits for days keeps no thread.
     """
-    monkeypatch.setattr(_threads, "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(_pool, "IDLE_SECONDS", 0.01)
     pool = current_pool()
     await answer(pool, job(lambda: None))
 

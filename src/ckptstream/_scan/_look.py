@@ -38,8 +38,11 @@ class _Looking:
         self._profile: Profile = ground.profile
         self._store = LocalStore(request.directory, ground.profile.inodes, alive)
         full = request.full or watching.moved
-        modified = os.stat(request.directory).st_mtime_ns if full else -1
-        unchanged = ground.trusted and modified == ground.modified and not request.thorough
+        modified = watching.modified
+        if full and modified is None:
+            modified = os.stat(request.directory).st_mtime_ns
+        trusted = full and ground.trusted and not request.thorough
+        unchanged = trusted and modified == ground.modified
         # Where no pointer was, a new one would have changed the directory's time.
         pointer = full and not (unchanged and not request.pointed)
         told = any(layout.pointer in request.hints for layout in request.pointers)
@@ -47,12 +50,14 @@ class _Looking:
         self.result = Look(full=full, pointed=self._pointed)
         if unchanged:
             candidates = known(request)
-        elif full:
+        elif full and modified is not None:
             candidates, ground = listed(request, ground, modified, alive)
         else:
             candidates = hinted(request)
         self.result.ground = ground
         self._look_into(candidates, alive)
+        if full and not unchanged and self._nobody_recognises(candidates):
+            self.result.foreign = foreign(request, list(candidates.groups), alive)
 
     def _read_pointers(self) -> tuple[str, ...]:
         names = list[str]()
@@ -71,13 +76,14 @@ class _Looking:
             entry, parts = request.entries.get(name), tuple(sorted(members))
             if entry is None or not self._is_same(name, parts, entry):
                 self._examine(name, parts)
-        if result.full and candidates.groups and self._nobody_recognises(candidates):
-            result.foreign = foreign(request, list(candidates.groups), alive)
-        watched = {*request.newest, *request.unfinished, *result.changed} - set(result.gone)
-        self._watching.release(result.full, lambda path, name: name in watched)
+        if request.subscription is not None:
+            watched = {*request.newest, *request.unfinished, *result.changed} - set(result.gone)
+            self._watching.release(result.full, lambda path, name: name in watched)
 
     def _nobody_recognises(self, candidates: Candidates) -> bool:
         """Whether names alone look like checkpoints: `seed_1` may be a run."""
+        if not candidates.groups:
+            return False
         known, changed = self._request.entries, self.result.changed
         entries = (changed.get(name) or known.get(name) for name in candidates.groups)
         others = known.keys() - candidates.groups.keys()
@@ -88,7 +94,8 @@ class _Looking:
         witness = entry.witness
         if witness is None or name in self._request.hints or members != entry.members:
             return False
-        if name in self._request.newest:  # Every look arms again.
+        # Every look arms again.
+        if name in self._request.newest and self._watching.kind == "inotify":
             places = {(name + file).rpartition("/")[0] for file in witness.files} - {""}
             if self._watching.watch_entry(name, places):
                 return False

@@ -54,11 +54,12 @@ class Watching:
         self.reason = request.why_poll
         self.out_of: str | None = None
         self.moved = request.ground is None
+        self.modified: int | None = None  # the directory's own time, if it was asked for
 
     def stand(self) -> Ground:
         """Watch the run and learn what it lies on. Raises `OSError` if it is not there."""
         request, ground = self._request, self._request.ground
-        if request.full or ground is None:
+        if (request.full or ground is None) and request.subscription is not None:
             self._turns = turns(request.directory)
         if ground is not None:
             self.moved |= self._watch_run(ground.profile)
@@ -67,7 +68,7 @@ class Watching:
         found = os.stat(request.directory)
         if not stat.S_ISDIR(found.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), request.directory)
-        identity = (found.st_dev, found.st_ino)
+        self.modified, identity = found.st_mtime_ns, (found.st_dev, found.st_ino)
         if ground is None or ground.identity != identity:
             known = profile(request.directory)
             self._watch_run(known)

@@ -38,6 +38,8 @@ class Agenda(Generic[T]):
     over all of them.
     """
 
+    __slots__ = ("__weakref__", "_alarm", "_count", "_scheduled", "_timers", "_touched")
+
     def __init__(self, alarm: Alarm) -> None:
         self._alarm = alarm
         self._touched: dict[T, None] = {}

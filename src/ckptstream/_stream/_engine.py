@@ -25,6 +25,19 @@ class Engine:
     no task, no thread at work, no open cancel scope.
     """
 
+    __slots__ = (
+        "_alarm",
+        "_call",
+        "_deadline",
+        "_ended",
+        "_ending",
+        "_epoch",
+        "_following",
+        "_guard",
+        "_watcher",
+        "options",
+    )
+
     def __init__(self, paths: Sequence[str], options: Options) -> None:
         self.options = options
         self._alarm = Alarm()
@@ -57,6 +70,8 @@ class Engine:
             if remaining is not None and remaining <= 0 and self.options.timeout_fn is None:
                 # There is only the last look left, and no other before it.
                 self._ending, remaining = _EXPIRED, None
+            if remaining is None:
+                return self._hand_out(await self._find())
             scope = anyio.CancelScope()
             try:
                 with anyio.fail_after(remaining) as scope:
@@ -115,14 +130,16 @@ class Engine:
 
     async def _find(self) -> Run:
         """Wait until a run has a checkpoint that was verified since the caller asked."""
-        following = self._following
+        following, again = self._following, False
         while True:
             self._alarm.reset()
             if self._ended is not None:
                 raise StopAsyncIteration(self._ended)
             assert self._watcher is not None
-            self._watcher.read()
+            # What the caller did before it asked must be seen; later, events wake this anyway.
+            self._watcher.read(lately=again)
             self._watcher.review()
+            again = True
             now = anyio.current_time()
             if self._ending is not None:
                 following.look_last(now)
@@ -137,9 +154,10 @@ class Engine:
                 continue
             following.start_looks(now, self._call)
             if not self._alarm.rung:
-                # One run that hangs must not keep the others from being told.
-                with anyio.CancelScope(deadline=following.next):
-                    await self._watcher.wait(self._alarm, brief=following.waits_for_looks_alone)
+                brief = now < following.lands
+                until = min(following.next, following.lands) if brief else following.next
+                with anyio.CancelScope(deadline=until):
+                    await self._watcher.wait(self._alarm, brief=brief)
 
     def _hand_out(self, run: Run) -> Checkpoint:
         self._deadline = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from .._stores import mount_point
 from .._threads import HUNG_AFTER, Job
@@ -14,6 +14,14 @@ from .._watchers import Listener, Subscription, Watcher
 T = TypeVar("T")
 
 _AGAIN = 0.1  # seconds between two questions whether a look that was late hangs still
+
+
+class Passenger(Protocol):
+    """Whose look it is."""
+
+    def touch(self) -> None:
+        """The look has ended."""
+        ...
 
 
 class Flight(Generic[T]):
@@ -34,14 +42,14 @@ class Flight(Generic[T]):
         self.subscription: Subscription | None = None
         self.job: Job[T] | None = None
 
-    def bind(self, watcher: Watcher, listener: Listener | None, landed: Callable[[], None]) -> None:
+    def bind(self, watcher: Watcher, listener: Listener | None, passenger: Passenger) -> None:
         """
         Live in the event loop of *watcher*.
 
         Args:
             watcher: What the loop's streams share.
             listener: Who wants to be told; None to poll.
-            landed: A method to call when the look in flight has ended; held weakly.
+            passenger: Whom to tell when the look in flight has ended; held weakly.
         """
         self.watcher = watcher
         self.subscription = None if listener is None else watcher.subscribe(listener)
@@ -49,17 +57,17 @@ class Flight(Generic[T]):
             # The threads that were to make this look may have gone with their event loop.
             self.job = None
         if self.job is not None:
-            self.job.notify(_weak(landed))
+            self.job.notify(partial(_tell, weakref.ref(passenger)))
 
     def unbind(self) -> None:
         """Watch nothing any more."""
         self.watcher = self.subscription = None
 
-    def start(self, look: Callable[[Callable[[], None]], T], landed: Callable[[], None]) -> None:
-        """Have a thread make a look, and the event loop call *landed*, which is held weakly."""
+    def start(self, look: Callable[[Callable[[], None]], T], passenger: Passenger) -> None:
+        """Have a thread make a look, and the event loop tell *passenger*, who is held weakly."""
         assert self.watcher is not None
         self.job = Job(look, partial(mount_point, self._directory))
-        self.watcher.submit(self.job, _weak(landed))
+        self.watcher.submit(self.job, partial(_tell, weakref.ref(passenger)))
 
     @property
     def has_landed(self) -> bool:
@@ -83,12 +91,8 @@ class Flight(Generic[T]):
         return now + max(HUNG_AFTER - self.job.silent, _AGAIN)
 
 
-def _weak(landed: Callable[[], None]) -> Callable[[], None]:
+def _tell(reference: weakref.ref[Passenger]) -> None:
     # A stream that is dropped must go at once, not when a thread that hangs lets it go.
-    return partial(_call, weakref.WeakMethod(landed))
-
-
-def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
-    bound = method()
-    if bound is not None:
-        bound()
+    passenger = reference()
+    if passenger is not None:
+        passenger.touch()

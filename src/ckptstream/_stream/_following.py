@@ -16,6 +16,7 @@ from ._words import logger, report, report_end, report_left, report_pattern
 from .arguments import Options
 
 _AHEAD = 2  # runs whose next checkpoint is verified at once, so that none waits for a slow one
+_SHORT = 0.005  # seconds that most looks take at most
 _CONSIDERED = 64  # runs among which one that is ready is looked for
 
 
@@ -30,15 +31,32 @@ class Following:
         next: When there will be something to do, if nothing happens before.
     """
 
+    __slots__ = (
+        "_agenda",
+        "_ends",
+        "_in_flight",
+        "_looks_last",
+        "_offers",
+        "_started",
+        "_unreached",
+        "_unsealed",
+        "_wanting",
+        "_watcher",
+        "roster",
+    )
+
     def __init__(self, paths: Sequence[str], options: Options, alarm: Alarm) -> None:
-        self._agenda = Agenda[Run | Pattern](alarm)
+        self._agenda: Agenda[Run | Pattern] = Agenda(alarm)
         self.roster = Roster(paths, options, self._agenda)
         self._offers: dict[Run, None] = {}  # runs with checkpoints to deliver; the next one first
-        self._unreached = dict.fromkeys(self.roster.runs.values())  # before their until_step
+        # Runs before their until_step; without one nobody asks.
+        self._ends = options.until_step is not None
+        self._unreached = dict.fromkeys(self.roster.runs.values() if self._ends else ())
         self._wanting: dict[Run | Pattern, None] = {}  # who wants a look
         self._in_flight: dict[Run, None] = {}
         self._unsealed: dict[Run | Pattern, None] = {}  # who is before the end of its last look
         self._looks_last = False
+        self._started = -math.inf  # when the last look began
         self._watcher: Watcher | None = None
 
     @property
@@ -69,7 +87,8 @@ class Following:
         finally:
             if not run.looking:
                 self._in_flight.pop(run, None)
-        if news is False and not self._unsealed:
+        known = run.told.reason and not run.looking and not self._unsealed
+        if not news and known:
             return  # As most often, where runs are polled.
         if run.is_missing and not self.roster.is_named(run):
             # The pattern that named it says whether it has left.
@@ -101,7 +120,7 @@ class Following:
         assert self._watcher is not None
         logger.info("%s: has joined", printable(directory))
         run.bind(self._watcher)
-        if not run.ledger.reached:
+        if self._ends and not run.ledger.reached:
             self._unreached[run] = None
         if self._looks_last:
             self._unsealed[run] = None
@@ -146,9 +165,12 @@ class Following:
             if not item.looking:
                 if isinstance(item, Run):
                     self._in_flight[item] = None
+                self._started = now
                 item.start_look(now, call)
                 self._agenda.schedule(item, now)
-        self._wanting.clear()
+        if self._wanting and self._watcher is not None:
+            self._wanting.clear()
+            self._watcher.begin()
 
     def renew(self, call: int) -> None:
         """The caller has asked again: what is being looked at serves that call, too."""
@@ -156,9 +178,16 @@ class Following:
             run.renew(call)
 
     @property
-    def waits_for_looks_alone(self) -> bool:
-        """Whether nothing but a look that goes on is waited for, and by nobody else's run."""
-        return bool(self._in_flight) and self.roster.is_single
+    def lands(self) -> float:
+        """
+        Until when nothing but a look that goes on need be waited for.
+
+        What happens to other runs meanwhile is read right after it; but one that hangs must not
+        keep them from being told.
+        """
+        if not self._in_flight:
+            return -math.inf
+        return math.inf if self.roster.is_single else self._started + _SHORT
 
     def deliver(self, run: Run, now: float) -> Checkpoint:
         """Take the next checkpoint of *run*, which was chosen."""
@@ -205,7 +234,7 @@ class Following:
     @property
     def reached(self) -> bool:
         """Whether every run has reached `until_step`. A pattern can always bring more runs."""
-        return not self._unreached and not self.roster.patterns
+        return self._ends and not (self._unreached or self.roster.patterns)
 
     def look_last(self, now: float) -> None:
         """Take one complete look at everything, begun now or later. Only the first call counts."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 
 class Hints:
@@ -32,13 +32,15 @@ class Hints:
         for name in names:
             self._new.setdefault(name, False)
 
-    def give(self, settled: Iterable[str] = ()) -> Mapping[str, bool]:
+    def give(self, settled: Collection[str] = ()) -> Mapping[str, bool]:
         """All that the look which begins now is told of; *settled*: what time has changed."""
+        self.everything = False
+        if not (self._new or self._given or settled):
+            return self._given
         hints, self._new = dict.fromkeys(settled, False) | self._new, {}
         # What is left of the look before was not seen by it: it failed, or was never made.
         left = {name: arrived for name, arrived in self._given.items() if name not in hints}
         self._given = left | {n: a or self._given.get(n, False) for n, a in hints.items()}
-        self.everything = False
         return self._given
 
     @property
@@ -48,4 +50,5 @@ class Hints:
 
     def spend(self) -> None:
         """That look has seen what it was told of."""
-        self._given = {}
+        if self._given:
+            self._given = {}

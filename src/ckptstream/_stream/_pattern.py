@@ -50,7 +50,7 @@ class Pattern:
         self._root, self._parts = split(text)
         self._options = options
         self._agenda = weakref.ref(agenda)
-        self._flight = Flight[Matches](self._root or ".")
+        self._flight: Flight[Matches] = Flight(self._root or ".")
         self._began = -math.inf  # when the look in flight began, on the event loop's clock
         self._ground: Ground | None = None
         self._hints = Hints()
@@ -62,12 +62,12 @@ class Pattern:
     def entry_changed(self, name: str, arrived: bool = False) -> None:
         """Something happened at or below a name in the root."""
         self._hints.add(name, arrived)
-        self._touch()
+        self.touch()
 
     def all_changed(self) -> None:
         """Anything may have happened."""
         self._hints.everything = True
-        self._touch()
+        self.touch()
 
     def doubt(self, run: str) -> None:
         """A run that may match is not there any more."""
@@ -78,7 +78,8 @@ class Pattern:
         """The name in the root that leads to a run."""
         return run[len(os.path.join(self._root, "")) :].partition("/")[0]
 
-    def _touch(self) -> None:
+    def touch(self) -> None:
+        """There is something to do: attend to it when the stream wakes, which is now."""
         agenda = self._agenda()
         if agenda is not None and self._flight.watcher is not None:
             agenda.touch(self)
@@ -93,9 +94,9 @@ class Pattern:
     def bind(self, watcher: Watcher) -> None:
         """Live in the event loop of *watcher*; look at everything."""
         self._timers.restart()
-        self._flight.bind(watcher, None if self._options.polls else self, self._touch)
+        self._flight.bind(watcher, None if self._options.polls else self, self)
         self._hints.everything = True
-        self._touch()
+        self.touch()
 
     def unbind(self) -> None:
         """Watch nothing any more."""
@@ -134,7 +135,7 @@ class Pattern:
             why_poll=self._options.why_poll,
             trust_any=self._options.watcher != "auto",
         )
-        self._flight.start(partial(match, request), self._touch)
+        self._flight.start(partial(match, request), self)
 
     def merge(self, now: float) -> Change | None:
         """
@@ -186,7 +187,7 @@ class Pattern:
         """Take one complete look, begun now or later."""
         self._timers.last_from, self._hints.everything = now, True
         self._began = -math.inf  # The one in flight does not count.
-        self._touch()
+        self.touch()
 
     @property
     def sealed(self) -> bool:

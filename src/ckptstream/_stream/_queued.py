@@ -20,10 +20,14 @@ class Moment(NamedTuple):
     Attributes:
         call: The number of the caller's call that it was made in.
         began: When it was asked for, on the event loop's clock.
+        events: How many events had told of the run by then.
+        ended: When it was merged, by `time.monotonic`.
     """
 
     call: int = -1
     began: float = -math.inf
+    events: int = -1
+    ended: float = -math.inf
 
     def serves(self, needed: Moment) -> bool:
         """Whether it was made in that call or later, and not before that moment."""

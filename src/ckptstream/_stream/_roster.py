@@ -19,6 +19,8 @@ class Roster:
         patterns: Where runs come from, and whereto they go.
     """
 
+    __slots__ = ("_agenda", "_left", "_named", "_options", "patterns", "runs")
+
     def __init__(
         self, paths: Sequence[str], options: Options, agenda: Agenda[Run | Pattern]
     ) -> None:
@@ -26,7 +28,8 @@ class Roster:
         self._agenda = agenda
         self.runs = {d: Run(d, options, agenda) for d in paths if not is_pattern(d)}
         self.patterns = [Pattern(p, options, agenda) for p in paths if is_pattern(p)]
-        self._named = {_bare(directory) for directory in self.runs}
+        # Only asked where a pattern could name them too.
+        self._named = frozenset(map(_bare, self.runs) if self.patterns else ())
         # What was delivered of a run that has left is not delivered again when it comes back.
         self._left: dict[str, Run] = {}
 
@@ -37,7 +40,7 @@ class Roster:
 
     def is_named(self, run: Run) -> bool:
         """Whether the run was named itself, so that it is waited for and never leaves."""
-        return _bare(run.directory) in self._named
+        return not self.patterns or _bare(run.directory) in self._named
 
     def join(self, directory: str, late: bool) -> Run | None:
         """

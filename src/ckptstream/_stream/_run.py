@@ -20,6 +20,7 @@ from ._timers import Timers
 from .arguments import Options
 
 _BRIEF = 0.1  # seconds: what a look saw so long ago counts as seen now
+_FRESH = 0.02  # seconds: what was seen so long ago still counts, if no event has come since
 
 
 class Run:
@@ -33,6 +34,7 @@ class Run:
     __slots__ = (
         "__weakref__",
         "_agenda",
+        "_events",
         "_flight",
         "_ground",
         "_hints",
@@ -43,8 +45,8 @@ class Run:
         "_timers",
         "directory",
         "ledger",
-        "options",
         "left",
+        "options",
         "sight",
         "told",
     )
@@ -58,8 +60,9 @@ class Run:
         self.options = options
         # Weak: a stream that is dropped must go at once, not when the garbage is collected.
         self._agenda = weakref.ref(agenda)
-        self._flight = Flight[Look](directory)
+        self._flight: Flight[Look] = Flight(directory)
         self._thorough = False
+        self._events = 0  # how many have told of something here
         self._moment = Moment()  # of the look in flight
         self._looked = self._listed = Moment()  # of the last look, and of the last listing, merged
         self._ground: Ground | None = None
@@ -71,11 +74,12 @@ class Run:
     def entry_changed(self, name: str, arrived: bool) -> None:
         """Something happened to an entry; the latest one goes last."""
         if self._concerns(name):
+            self._events += 1
             self._hints.add(name, arrived)
-            self._touch()
+            self.touch()
         elif not self.ledger.entries:
             self._timers.explain_soon()
-            self._touch()
+            self.touch()
 
     def _concerns(self, name: str) -> bool:
         """Whether a name is part of a checkpoint; most events tell of something else."""
@@ -88,10 +92,12 @@ class Run:
 
     def all_changed(self) -> None:
         """Anything may have happened."""
+        self._events += 1
         self._hints.everything = True
-        self._touch()
+        self.touch()
 
-    def _touch(self) -> None:
+    def touch(self) -> None:
+        """There is something to do: attend to it when the stream wakes, which is now."""
         agenda = self._agenda()
         if agenda is not None and self._flight.watcher is not None:  # Else bind() does it.
             agenda.touch(self)
@@ -107,11 +113,11 @@ class Run:
     def bind(self, watcher: Watcher) -> None:
         """Live in the event loop of *watcher*; look at everything."""
         self._timers.restart()
-        self._flight.bind(watcher, None if self.options.polls else self, self._touch)
+        self._flight.bind(watcher, None if self.options.polls else self, self)
         self._hints.everything = True
         # A look in flight does not know what happened between the two loops.
         self._thorough = False
-        self._touch()
+        self.touch()
 
     def unbind(self) -> None:
         """Watch nothing any more."""
@@ -150,11 +156,17 @@ class Run:
             return self._looked.call >= call  # Asked once; now it is waited out.
         # With min_interval_secs a call may be much older than the moment that counts.
         needed = Moment(call, self.ledger.eligible)
-        if not head.verified.serves(needed):
+        if not (head.verified.serves(needed) or self._is_fresh(head.verified)):
             return False
         # The newest when the caller asks: what is polled must be asked.
         polled = self.options.latest_only and self.sight.look.watcher == "poll"
         return not polled or self._listed.serves(needed)
+
+    def _is_fresh(self, seen: Moment) -> bool:
+        """Whether a look as good as ended just now: an event would have told of any change."""
+        watcher = self._flight.watcher
+        told = watcher is not None and watcher.live and self.sight.look.watcher == "inotify"
+        return told and seen.events == self._events and time.monotonic() - seen.ended < _FRESH
 
     def ready(self, now: float, call: int) -> bool:
         """Whether the next checkpoint may be handed out as it stands."""
@@ -182,7 +194,7 @@ class Run:
         if head is not None:
             self._hints.add_old([head.name])
             full |= self.options.latest_only and self.sight.look.watcher == "poll"
-        self._moment, self._thorough = Moment(call, now), thorough
+        self._moment, self._thorough = Moment(call, now, self._events), thorough
         request = Request(
             directory=self.directory,
             layout=self.options.layout,
@@ -200,7 +212,7 @@ class Run:
             trust_any=self.options.watcher != "auto",
             clock=watcher.clock,
         )
-        self._flight.start(partial(look, request), self._touch)
+        self._flight.start(partial(look, request), self)
 
     def merge(self, now: float) -> bool | None:
         """
@@ -227,7 +239,7 @@ class Run:
         nothing_new = result.says_nothing_after(before) and self.ledger.rests and not waited
         result.remember(before)
         self.sight = Sight(time.monotonic(), result)
-        self._looked = self._moment
+        self._looked = self._moment._replace(ended=time.monotonic())
         if not nothing_new:
             self.ledger.merge(result, self._hints.given, self._looked, self._flight.watcher.clock())
         self._ground = result.ground
@@ -260,7 +272,7 @@ class Run:
         self._timers.last_from, self._hints.everything = now, True
         # The one in flight does not count, even where a coarse clock says that it began just now.
         self._moment = self._moment._replace(began=-math.inf)
-        self._touch()
+        self.touch()
 
     def seal(self) -> None:
         """The last look is over: what comes later is not this stream's."""

@@ -11,7 +11,7 @@ from .._scan import Look, Trouble
 SAFETY_INTERVAL = 120.0  # seconds between looks that trust no event
 GAP_INTERVAL = 1.0  # seconds between looks at a run that cannot be read
 _SHORTEST = 0.01  # seconds: TensorFlow's seconds_to_sleep may be 0
-_POLL_BEATS = 20  # in one poll interval
+_POLL_BEATS = 10  # in one poll interval
 _SAFETY_BEAT = 4.0  # seconds
 _MARGIN = 0.001  # seconds: timers of an event loop may fire a little early
 
@@ -51,12 +51,15 @@ class Timers:
     @property
     def next(self) -> float:
         """When the next of them is due."""
-        settle_at = min(self._settling.values(), default=math.inf)
-        until = math.inf if self.last_until is None else self.last_until
-        return min(self.poll_at, self.safety_at, settle_at, until)
+        due = min(self.poll_at, self.safety_at)
+        if self._settling:
+            due = min(due, *self._settling.values())
+        return due if self.last_until is None else min(due, self.last_until)
 
     def settled(self, now: float) -> list[str]:
         """The entries that may have settled by now."""
+        if not self._settling:
+            return []
         names = [name for name, moment in self._settling.items() if moment <= now]
         for name in names:
             # Asked once: a look that fails, or finds nothing new, must not be wanted again at once.
@@ -91,6 +94,8 @@ class Timers:
         self._set_settling(result, now)
 
     def _set_settling(self, result: Look, now: float) -> None:
+        if not (self._settling or result.settling):
+            return
         if result.full or result.trouble is not None:
             self._settling.clear()  # After trouble comes a listing, which finds them again.
         for name in (*result.changed, *result.gone):

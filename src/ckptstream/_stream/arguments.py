@@ -33,7 +33,7 @@ class Options:
     poll_interval: float = POLL_INTERVAL
     watcher: WatcherChoice = "auto"
     pointers: tuple[PointerLayout, ...] = field(init=False)
-    pointer_names: frozenset[str] = field(init=False)
+    pointer_names: tuple[str, ...] = field(init=False)
 
     @property
     def polls(self) -> bool:
@@ -49,7 +49,7 @@ class Options:
         # Found out once: it takes longer than all else that is done to find a checkpoint.
         pointers = pointer_layouts(self.layout)
         object.__setattr__(self, "pointers", pointers)
-        object.__setattr__(self, "pointer_names", frozenset(each.pointer for each in pointers))
+        object.__setattr__(self, "pointer_names", tuple(each.pointer for each in pointers))
 
 
 def is_pattern(path: str) -> bool:

@@ -71,15 +71,26 @@ class Job(Generic[T]):
             return None
         return silent
 
-    def notify(self, callback: Callable[[], None]) -> None:
-        """Call *callback* in the event loop that runs now once the job is done; replaces others."""
-        self._notify, self._mailbox = callback, current_mailbox()
+    def notify(self, callback: Callable[[], None], mailbox: Mailbox | None = None) -> None:
+        """
+        Call *callback* in the event loop once the job is done; replaces others.
+
+        Args:
+            callback: What is called.
+            mailbox: The loop's; None: of the one that runs now.
+        """
+        self._notify, self._mailbox = callback, mailbox or current_mailbox()
         if self.done:
             # The thread may have finished between the two lines above, told the old loop or none.
             callback()
 
-    def run(self) -> None:
-        """Make the call, in a thread, and tell the event loop."""
+    def run(self) -> Mailbox | None:
+        """
+        Make the call, in a thread.
+
+        Returns:
+            What holds the news for the event loop, which has still to be woken.
+        """
         self.alive()
         self.began_at, self.started = self.alive_at, True
         try:
@@ -88,12 +99,10 @@ class Job(Generic[T]):
             self._error = error
         del self._function  # The result may be kept for long, but not what the call referred to.
         self.done = True
-        self._tell()
-
-    def _tell(self) -> None:
         mailbox, callback = self._mailbox, self._notify
         if mailbox is not None and callback is not None:
-            mailbox.post(callback)
+            mailbox.put(callback)
+        return mailbox
 
     def take(self) -> T:
         """What the function returned, or raise what it raised. Only when done."""

@@ -24,19 +24,23 @@ class Mailbox:
         self._calls: deque[Callable[[], None]] = deque()
         self._awake = False  # the loop has been told to come by
 
-    def post(self, callback: Callable[[], None]) -> None:
-        """Have the event loop call *callback*; from any thread. Never waits for the loop."""
+    def put(self, callback: Callable[[], None]) -> None:
+        """Have the event loop call *callback* when it is woken; from any thread."""
         self._calls.append(callback)
-        if self._awake:
+
+    def wake(self) -> None:
+        """Wake the event loop if there is something in here; from any thread. Never waits."""
+        if self._awake or not self._calls:
             return
         self._awake = True
         token = self._token
         # One that has ended, or ends right now, would never answer: whoever asks in another loop
         # finds the result all the same.
         with contextlib.suppress(RunFinishedError):
-            token.backend_class.run_sync_soon(self._deliver, (), token.native_token)
+            token.backend_class.run_sync_soon(self.deliver, (), token.native_token)
 
-    def _deliver(self) -> None:
+    def deliver(self) -> None:
+        """Make the calls; in the event loop."""
         self._awake = False  # Before the calls are taken: whatever comes later asks again.
         while self._calls:
             self._calls.popleft()()

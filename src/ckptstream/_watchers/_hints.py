@@ -13,6 +13,8 @@ class Alarm:
     Everything here happens in the event loop's thread.
     """
 
+    __slots__ = ("rung", "wake")
+
     def __init__(self) -> None:
         self.rung = False
         self.wake: Callable[[], None] | None = None  # set by whoever lets the stream wait

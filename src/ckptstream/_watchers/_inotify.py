@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import weakref
 from collections import deque
@@ -53,6 +54,8 @@ class Inotify:
     def __init__(self) -> None:
         self._process = os.getpid()
         self._instance: INotify | None = None
+        # The garbage collector may take this and its last subscriptions in any order.
+        self._closed = threading.Event()
         self._parse: Callable[[bytes], list[Event]] = lambda data: []
         self._uses: dict[int, list[_Use]] = {}
         # Held across system calls, so never taken by the event loop but without waiting.
@@ -102,7 +105,8 @@ class Inotify:
 
         self._parse = parse_events
         self._instance = INotify(nonblocking=True, closefd=False)
-        finalizer = weakref.finalize(self, _close, self._instance.fileno(), self._process)
+        descriptor = self._instance.fileno()
+        finalizer = weakref.finalize(self, _close, descriptor, self._process, self._closed)
         finalizer.atexit = False
 
     def disarm(self, descriptor: int, use: _Use) -> None:
@@ -139,6 +143,8 @@ class Inotify:
     def _remove(self, descriptor: int) -> None:
         if descriptor in self._uses or self._instance is None or os.getpid() != self._process:
             return  # Somebody watches it again, or it is our parent's.
+        if self._closed.is_set():
+            return  # The number may be another file's by now.
         with contextlib.suppress(OSError):  # EINVAL: the directory is gone, and its watch with it
             self._instance.rm_watch(descriptor)
 
@@ -195,7 +201,8 @@ def _tell(listener: Listener, meaning: Meaning, mask: int, name: str) -> None:
         listener.all_changed()  # ATTRIB of the run itself: it may have become readable.
 
 
-def _close(descriptor: int, process: int) -> None:
+def _close(descriptor: int, process: int, closed: threading.Event) -> None:
+    closed.set()
     if os.getpid() == process:
         os.close(descriptor)
 
@@ -207,12 +214,13 @@ class Subscription:
     A run has at most one look in flight, so no two threads are in here at once.
     """
 
+    __slots__ = ("__weakref__", "_inotify", "_listener", "_watches", "disturbed")
+
     def __init__(self, inotify: Inotify, listener: Listener) -> None:
         self._inotify = inotify
         self._listener = weakref.ref(listener)
         self._watches: dict[tuple[str, Meaning], int] = {}
         self.disturbed = False  # an event came too early to be told: look again
-        weakref.finalize(self, _release, inotify, self._listener, self._watches).atexit = False
 
     def arm(self, path: str, meaning: Meaning) -> bool:
         """
@@ -241,14 +249,13 @@ class Subscription:
         for key in [key for key in self._watches if not wanted(*key)]:
             self._inotify.disarm(self._watches.pop(key), _Use(self._listener, key[1]))
 
+    def __del__(self) -> None:
+        # Not a finalizer of `weakref`: a thousand of them take more memory than what they guard.
+        if not sys.is_finalizing():
+            for (_, meaning), descriptor in self._watches.items():
+                self._inotify.disarm(descriptor, _Use(self._listener, meaning))
+
     @property
     def watching(self) -> int:
         """How many directories are watched."""
         return len(self._watches)
-
-
-def _release(
-    inotify: Inotify, listener: weakref.ref[Listener], watches: dict[tuple[str, Meaning], int]
-) -> None:
-    for (_, meaning), descriptor in watches.items():
-        inotify.disarm(descriptor, _Use(listener, meaning))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import weakref
@@ -18,6 +19,8 @@ if sys.platform == "linux":
     from . import _inotify
 
 T = TypeVar("T")
+
+_LATELY = 0.001  # seconds
 
 
 class Subscription(Protocol):
@@ -38,20 +41,27 @@ class Subscription(Protocol):
 class Watcher(Protocol):
     """What a stream needs of its event loop; `ckptstream.testing.ManualWatcher` is another one."""
 
+    live: bool
+    """Whether `read` tells of all that has happened before, where events are trusted."""
+
     def subscribe(self, listener: Listener) -> Subscription | None:
         """Let a run watch directories; None where there is nothing to watch with."""
         ...
 
     def submit(self, job: Job[T], done: Callable[[], None]) -> None:
-        """Make a look, and call *done* in the event loop after it."""
+        """Make a look after the next call of `begin`, and call *done* in the event loop then."""
+        ...
+
+    def begin(self) -> None:
+        """Begin the looks that were submitted."""
         ...
 
     def review(self) -> None:
         """Replace threads that hang."""
         ...
 
-    def read(self) -> None:
-        """Pass on what has happened until now."""
+    def read(self, *, lately: bool = False) -> None:
+        """Pass on what has happened until now; *lately*: or until a moment ago."""
         ...
 
     def clock(self) -> float:
@@ -75,11 +85,14 @@ class LoopWatcher:
     when it leaves, for whatever reason, it passes the job on.
     """
 
+    live = True
+
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._inotify = _new_inotify()
         self._waiting: dict[Alarm, anyio.Event] = {}
         self._reader: Alarm | None = None
+        self._read_at = -math.inf  # by time.monotonic
 
     def subscribe(self, listener: Listener) -> Subscription | None:
         """Let a run watch directories; None where the system has no inotify."""
@@ -89,16 +102,24 @@ class LoopWatcher:
 
     def submit(self, job: Job[T], done: Callable[[], None]) -> None:
         """Make a look in a thread, and call *done* in the event loop after it."""
-        self._pool.submit(job, done)
+        self._pool.queue(job, done)
+
+    def begin(self) -> None:
+        """Let the threads begin."""
+        self._pool.begin()
 
     def review(self) -> None:
         """Replace threads that hang."""
         self._pool.review()
 
-    def read(self) -> None:
-        """Pass on what has happened until now."""
-        if self._inotify is not None:
-            self._inotify.read()
+    def read(self, *, lately: bool = False) -> None:
+        """Pass on what has happened until now; *lately*: or until a moment ago."""
+        # A profile of a thousand streams in which something happens showed most of the loop's time
+        # in here: each of them read, and after each call waited for the interpreter.
+        if self._inotify is None or (lately and time.monotonic() - self._read_at < _LATELY):
+            return
+        self._inotify.read()
+        self._read_at = time.monotonic()
 
     def clock(self) -> float:
         """What looks measure time with: a thread has no event loop to ask."""
@@ -113,17 +134,18 @@ class LoopWatcher:
             brief: Do not offer to read: that registers the descriptor with the selector and takes
                 it out again, which costs as much as a look.
         """
-        self._waiting[alarm] = anyio.Event()
+        event = self._waiting[alarm] = anyio.Event()
         try:
             while not alarm.rung:
                 if self._reader is None and not brief and self._descriptor() is not None:
                     self._reader = alarm
                 if self._reader is alarm:
                     await self._read_for_all(alarm)
-                else:
+                    continue
+                if event.is_set():  # It was promoted, and then another one was.
                     event = self._waiting[alarm] = anyio.Event()
-                    alarm.wake = event.set
-                    await event.wait()
+                alarm.wake = event.set
+                await event.wait()
         finally:
             alarm.wake = None
             del self._waiting[alarm]

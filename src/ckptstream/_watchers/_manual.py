@@ -28,6 +28,8 @@ class ManualWatcher:
         events: False to poll at `poll_interval`, as on a filesystem without events.
     """
 
+    live = False  # A test may delete something and not tell.
+
     def __init__(self, *, events: bool = True) -> None:
         self._events = events
         self._listeners = weakref.WeakSet[Listener]()
@@ -65,10 +67,13 @@ class ManualWatcher:
         job.run()
         done()
 
+    def begin(self) -> None:
+        """All looks were made."""
+
     def review(self) -> None:
         """There are no threads to replace."""
 
-    def read(self) -> None:
+    def read(self, *, lately: bool = False) -> None:
         """There is nothing to read."""
 
     def clock(self) -> float:

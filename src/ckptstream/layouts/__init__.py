@@ -7,6 +7,9 @@ A layout is any object with a `name` and the methods `match`, `missing` and `gen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
+
 from .._errors import UnknownLayout
 from .._model import FileStat
 from ._auto import Auto, judge, pointer_layouts
@@ -51,12 +54,18 @@ def resolve(layout: str | Layout, *, state_file: str = "checkpoint") -> Layout:
         return _checked(layout)
     if "{" in layout:
         return Template(layout)
-    tensorflow, hf, orbax = TensorFlow(state_file), HuggingFace(), Orbax()
-    known: dict[str, Layout] = {"auto": Auto((tensorflow, hf, orbax))}
-    known |= {built_in.name: built_in for built_in in (hf, orbax, tensorflow)}
+    known = _known(state_file)
     if layout not in known:
         raise UnknownLayout(layout, tuple(known))
     return known[layout]
+
+
+@lru_cache(maxsize=8)
+def _known(state_file: str) -> Mapping[str, Layout]:
+    """The same for all who ask: a program may follow ten thousand runs one by one."""
+    tensorflow, hf, orbax = TensorFlow(state_file), HuggingFace(), Orbax()
+    known: dict[str, Layout] = {"auto": Auto((tensorflow, hf, orbax))}
+    return known | {built_in.name: built_in for built_in in (hf, orbax, tensorflow)}
 
 
 def _checked(layout: Layout) -> Layout:

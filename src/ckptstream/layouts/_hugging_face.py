@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 from ._files import newer_than, read_integer, read_json
@@ -93,6 +94,7 @@ def _model(name: str, evidence: Evidence) -> list[str]:
     return [file for file in sorted(evidence.list(name)) if not _is_bookkeeping(file)]
 
 
+@lru_cache(maxsize=1000)  # A thousand runs with twenty checkpoints each have the same few names.
 def _is_bookkeeping(file: str) -> bool:
     return is_temporary(file) or _NO_MODEL.fullmatch(file) is not None
 

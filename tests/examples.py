@@ -1,0 +1,24 @@
+"""
+The README's examples, as a reader copies them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCK = re.compile(
+    r"<!-- test: (?P<name>[\w-]+) -->\n```python\n(?P<code>.*?)```\n"
+    r"(?:\n```text\n(?P<output>.*?)```\n)?",
+    re.DOTALL,
+)
+
+
+def blocks(name: str) -> list[tuple[str, str]]:
+    """
+    The code and the shown output of the README's examples of that name.
+    """
+    found = [match for match in BLOCK.finditer(README.read_text()) if match["name"] == name]
+    assert found, f"the README has no example {name!r}"
+    return [(match["code"], match["output"] or "") for match in found]

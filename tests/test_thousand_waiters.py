@@ -48,7 +48,7 @@ async def test_waiters_that_read_are_cancelled_among_a_thousand(tmp_path: Path) 
     everyone = waiters(watcher, tmp_path, NUMBER)
     whose = {waiter.alarm: waiter for waiter in everyone}
     scopes = dict[Waiter, anyio.CancelScope]()
-    cancelled, away = 0, anyio.Event()
+    cancelled, wanted, away = 0, 0, anyio.Event()
 
     async def live(waiter: Waiter) -> None:
         nonlocal cancelled
@@ -69,11 +69,13 @@ async def test_waiters_that_read_are_cancelled_among_a_thousand(tmp_path: Path) 
             for waiter in told if first else []:
                 waiter.touch()
             dice.shuffle(victims)
+            wanted += len(victims)
             for waiter in victims:
                 scopes[waiter].cancel()
             for waiter in [] if first else told:
                 waiter.touch()
             await soon(lambda: all(len(w.entries) == w.made for w in told))  # noqa: B023
+            await soon(lambda: cancelled == wanted)  # noqa: B023
             # Those that were cancelled come back only now: nobody but the others could have read.
             away.set()
             away = anyio.Event()
@@ -98,18 +100,20 @@ async def test_streams_that_read_are_cancelled_among_a_thousand(tmp_path: Path) 
     got: dict[Path, list[int | None]] = {run: [] for run in runs}
     last = dict.fromkeys(runs, 1)
     scopes = dict[Alarm, anyio.CancelScope]()
-    away = anyio.Event()
+    cancelled, wanted, away = 0, 0, anyio.Event()
     for run in runs:
         mark_done(run, 1)
         stream = follow(run, layout=LAYOUT, poll_interval=HOUR)
         streams[stream.engine._alarm] = run, stream
 
     async def read(alarm: Alarm) -> None:
+        nonlocal cancelled
         run, stream = streams[alarm]
         while True:
             with anyio.CancelScope() as scopes[alarm]:
                 async for checkpoint in stream:
                     got[run].append(checkpoint.step)
+            cancelled += 1
             await away.wait()
 
     def save(alarm: Alarm) -> None:
@@ -130,12 +134,14 @@ async def test_streams_that_read_are_cancelled_among_a_thousand(tmp_path: Path) 
                 first = dice.random() < 0.5
                 for alarm in {*told} if first else ():
                     save(alarm)
+                wanted += len(victims)
                 for alarm in victims:
                     scopes[alarm].cancel()
                 for alarm in () if first else {*told}:
                     save(alarm)
                 others = [streams[alarm][0] for alarm in told if alarm not in victims]
                 await until(lambda: all(got[run][-1] == last[run] for run in others))  # noqa: B023
+                await until(lambda: cancelled == wanted)  # noqa: B023
                 # Those that were cancelled come back only now, and have lost nothing.
                 away.set()
                 away = anyio.Event()

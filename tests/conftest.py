@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from steering import VirtualLoop
+from sweeping import Sweep, sweep_of
 from trio.testing import MockClock
 
 from ckptstream.testing import ManualWatcher
@@ -54,6 +55,15 @@ def watcher() -> ManualWatcher:
     Looks are made when the test says that something has changed.
     """
     return ManualWatcher()
+
+
+@pytest.fixture(params=["pattern", "directories"])
+def sweep(request: pytest.FixtureRequest, tmp_path: Path, watcher: ManualWatcher) -> Sweep:
+    """
+    Makes a stream over `a`, `b` and `c`: both ways of saying so.
+    """
+    paths = [tmp_path / "*"] if request.param == "pattern" else [tmp_path / name for name in "abc"]
+    return lambda **options: sweep_of(*paths, **{"watcher": watcher, **options})
 
 
 @pytest.fixture(autouse=True)

@@ -2,12 +2,13 @@
 
 from ._look import look
 from ._memory import Entry, Ground, Look, Request, Trouble
-from ._pattern import Matches, PatternRequest, match, split
+from ._pattern import Match, Matches, PatternRequest, match, split
 
 __all__ = [
     "Entry",
     "Ground",
     "Look",
+    "Match",
     "Matches",
     "PatternRequest",
     "Request",

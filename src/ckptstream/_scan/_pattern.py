@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,6 +14,19 @@ from .._watchers import Meaning, Subscription
 from ._attempt import attempt
 from ._memory import Ground, Look
 from ._watching import Watching
+
+
+class Match(NamedTuple):
+    """
+    A run that matches.
+
+    Attributes:
+        path: The root as the user wrote it, and the names that match.
+        identity: Device and inode: another directory may have taken its place.
+    """
+
+    path: str
+    identity: tuple[int, int]
 
 
 class PatternRequest(NamedTuple):
@@ -32,7 +45,7 @@ class PatternRequest(NamedTuple):
 
     root: str
     parts: tuple[str, ...]
-    known: Mapping[str, tuple[str, ...]]
+    known: Mapping[str, tuple[Match, ...]]
     hints: Collection[str]
     full: bool
     ground: Ground | None
@@ -53,10 +66,12 @@ class Matches(NamedTuple):
     Attributes:
         look: How the look went. If it was full, all that is not in *below* is no match any more.
         below: The names in the root that were looked into, with the runs below each.
+        unreadable: What could not be looked into, and why; what was known of it holds on.
     """
 
     look: Look
-    below: dict[str, tuple[str, ...]]
+    below: dict[str, tuple[Match, ...]]
+    unreadable: tuple[str, ...]
 
 
 def split(path: str) -> tuple[str, tuple[str, ...]]:
@@ -80,7 +95,8 @@ def match(request: PatternRequest, alive: Callable[[], None]) -> Matches:
     watching = Watching(request)
     matching = _Matching(request, watching, alive)
     look = attempt(watching, matching.look)
-    return Matches(look, {} if look.trouble is not None else matching.below)
+    below = {} if look.trouble is not None else matching.below
+    return Matches(look, below, tuple(matching.unreadable))
 
 
 class _Matching:
@@ -92,7 +108,8 @@ class _Matching:
         self._alive = alive
         self._full = True
         self._watched: set[tuple[str, str]] = set()  # what is watched, and for which name
-        self.below: dict[str, tuple[str, ...]] = {}
+        self.below: dict[str, tuple[Match, ...]] = {}
+        self.unreadable: list[str] = []
 
     def look(self) -> Look:
         request = self._request
@@ -100,42 +117,40 @@ class _Matching:
         self._full = request.full or self._watching.moved
         names = os.listdir(request.directory) if self._full else request.hints
         for name in sorted(names):
-            self._alive()
             if _fits(name, request.parts[0]):
-                self.below[name] = self._look_into(name)
+                path = os.path.join(request.root, name)
+                self.below[name] = tuple(self._look_into(path, request.parts[1:], name))
         self._watching.release(self._full, self._is_wanted)
         return Look(full=self._full, ground=ground)
 
-    def _look_into(self, name: str) -> tuple[str, ...]:
+    def _look_into(self, path: str, parts: tuple[str, ...], entry: str) -> list[Match]:
+        """The runs at or below *path*. What cannot be read for a while has not gone."""
+        self._alive()
         try:
-            path = os.path.join(self._request.root, name)
-            return tuple(self._find(path, self._request.parts[1:], name))
-        except OSError:
-            # What cannot be read for a while has not gone.
-            return self._request.known.get(name, ())
+            return self._find(path, parts, entry)
+        except OSError as error:
+            self.unreadable.append(f"{error.strerror}: {path!r}")
+            known = self._request.known.get(entry, ())
+            return [match for match in known if f"{match.path}/".startswith(f"{path}/")]
 
-    def _find(self, path: str, parts: tuple[str, ...], entry: str) -> Iterator[str]:
-        """The runs at or below *path*. What could still become one is watched."""
-        if not _is_directory(path):
-            return
+    def _find(self, path: str, parts: tuple[str, ...], entry: str) -> list[Match]:
+        """The runs at or below *path*. What could become one, or another one, is watched."""
+        identity = _directory(path)
+        if identity is None:
+            return []
         if not parts:
-            yield path
-        elif "*" not in parts[0]:
-            yield from self._find_one(path, parts, entry)
-        else:
-            self._watch(path, Meaning(entry=entry))
-            for name in sorted(os.listdir(path)):
-                self._alive()
-                if _fits(name, parts[0]):
-                    yield from self._find(os.path.join(path, name), parts[1:], entry)
-
-    def _find_one(self, path: str, parts: tuple[str, ...], entry: str) -> Iterator[str]:
-        below = os.path.join(path, parts[0])
-        # Watch first, then look: it may appear between the two. Once it is there it is a run, or
-        # on the way to one, and watched itself.
-        if not _is_directory(below):
-            self._watch(path, Meaning(entry=entry, only=parts[0]))
-        yield from self._find(below, parts[1:], entry)
+            return [Match(path, identity)]
+        if "*" not in parts[0]:
+            below = os.path.join(path, parts[0])
+            # Watch first, then look: it may appear between the two. A run that is there is watched
+            # by itself; but it does not notice that a directory above it is moved.
+            if len(parts) > 1 or _directory(below) is None:
+                self._watch(path, Meaning(entry=entry, only=parts[0]))
+            return self._find(below, parts[1:], entry)
+        self._watch(path, Meaning(entry=entry))
+        names = [name for name in sorted(os.listdir(path)) if _fits(name, parts[0])]
+        found = (self._look_into(os.path.join(path, n), parts[1:], entry) for n in names)
+        return [match for matches in found for match in matches]
 
     def _watch(self, path: str, meaning: Meaning) -> None:
         assert meaning.entry is not None
@@ -146,16 +161,17 @@ class _Matching:
         return (path, name) in self._watched or not (self._full or name in self.below)
 
 
-def _is_directory(path: str) -> bool:
-    """Whether a directory lies there. Raises `OSError` if that cannot be told for now."""
+def _directory(path: str) -> tuple[int, int] | None:
+    """Which directory lies there, if one does. Raises `OSError` if that cannot be told for now."""
     try:
-        return stat.S_ISDIR(os.stat(path).st_mode)
+        found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return None
     except OSError as error:
         if error.errno == errno.ELOOP:
-            return False
+            return None
         raise
+    return (found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else None
 
 
 def _fits(name: str, part: str) -> bool:

@@ -10,7 +10,7 @@ from .._model import Checkpoint, printable
 from .._scan import Look
 from .._watchers import Alarm, Watcher
 from ._agenda import Agenda
-from ._pattern import Pattern
+from ._pattern import Change, Pattern
 from ._roster import Roster
 from ._run import Run
 from ._words import logger, report, report_end, report_left, report_limit, report_pattern
@@ -36,6 +36,7 @@ class Following:
         "_agenda",
         "_ends",
         "_in_flight",
+        "_laden",
         "_looks_last",
         "_offers",
         "_started",
@@ -49,7 +50,8 @@ class Following:
     def __init__(self, paths: Sequence[str], options: Options, alarm: Alarm) -> None:
         self._agenda: Agenda[Run | Pattern] = Agenda(alarm)
         self.roster = Roster(paths, options, self._agenda)
-        self._offers: dict[Run, None] = {}  # runs with checkpoints to deliver; the next one first
+        self._laden: dict[Run, None] = {}  # runs with checkpoints to deliver
+        self._offers: dict[Run, None] = {}  # those of them that may now; the next one first
         # Runs before their until_step; without one nobody asks.
         self._ends = options.until_step is not None
         self._unreached = dict.fromkeys(self.roster.runs.values() if self._ends else ())
@@ -88,25 +90,22 @@ class Following:
         finally:
             if not run.looking:
                 self._in_flight.pop(run, None)
-        known = run.told.reason and not run.looking and not self._unsealed
-        if not news and known:
+        busy = run.looking or run in self._laden or self._unsealed
+        if not news and run.told.reason and not busy:
             return  # As most often, where runs are polled.
-        if run.sight.look.found_no_directory and not self.roster.is_named(run):
+        if run.sight.look.found_no_directory and not run.named:
             # The pattern that named it says whether it has left.
             for pattern in self.roster.patterns if news else ():
                 pattern.doubt(run.directory)
         else:
             report(run)
         self._report_limit(run.sight.look, run.directory)
-        self._sort(run)
+        self._sort(run, now)
 
     def _attend_to_pattern(self, pattern: Pattern, now: float) -> None:
         change = pattern.merge(now)
         if change is not None and not self._is_sealed(pattern):
-            for directory in change.left:
-                self._leave(directory)
-            for directory in change.joined:
-                self._join(directory, change.late, now)
+            self._enter(change, now)
         report_pattern(pattern)
         self._report_limit(pattern.look, pattern.text)
         if pattern.sealed:
@@ -116,41 +115,57 @@ class Following:
         if look.out_of is not None and self._watcher is not None:
             report_limit(look.out_of, path, self._watcher)
 
+    def _enter(self, change: Change, now: float) -> None:
+        for directory in change.left:
+            self._leave(directory)
+        for directory in change.joined:
+            self._join(directory, change.late, now)
+        for directory in change.replaced:
+            run = self.roster.runs.get(directory)
+            if run is not None:
+                run.all_changed()
+
     def _is_sealed(self, pattern: Pattern) -> bool:
         """Whether its last look was merged before: what comes later is not this stream's."""
         return self._looks_last and pattern not in self._unsealed
 
     def _join(self, directory: str, late: bool, now: float) -> None:
+        if self._watcher is None:
+            return  # A handler of a log record has closed the stream.
         run = self.roster.join(directory, late)
         if run is None:
             return
-        assert self._watcher is not None
-        logger.info("%s: has joined", printable(directory))
         run.bind(self._watcher)
         if self._ends and not run.ledger.reached:
             self._unreached[run] = None
         if self._looks_last:
             self._unsealed[run] = None
             run.look_last(now)
+        logger.info("%s: has joined", printable(directory))
 
     def _leave(self, directory: str) -> None:
         run = self.roster.leave(directory)
         if run is None:
             return
-        report_left(run)
-        for places in (self._offers, self._unreached, self._in_flight):
+        for places in (self._laden, self._offers, self._unreached, self._in_flight):
             places.pop(run, None)
         for mixed in (self._wanting, self._unsealed):
             mixed.pop(run, None)
+        report_left(run)
 
-    def _sort(self, run: Run) -> None:
+    def _sort(self, run: Run, now: float) -> None:
         """Enter the run where it belongs."""
-        if run.ledger.candidate() is not None:
-            self._offers.setdefault(run)
-        else:
+        if run.ledger.candidate() is None:
+            self._laden.pop(run, None)
             self._offers.pop(run, None)
             if run.ledger.reached and not run.ledger.holding:
                 self._unreached.pop(run, None)
+        else:
+            self._laden[run] = None
+            if run.may_deliver(now):
+                self._offers.setdefault(run)
+            else:  # It would only be in the way of others.
+                self._offers.pop(run, None)
         if run.sealed:
             self._unsealed.pop(run, None)
 
@@ -203,7 +218,7 @@ class Following:
         run.ledger.deliver(queued, now)
         # To the end of the line: a backlog must not starve a run with a single new checkpoint.
         self._offers.pop(run, None)
-        self._sort(run)
+        self._sort(run, now)
         self._agenda.touch(run)
         return queued.checkpoint(run.directory)
 
@@ -255,7 +270,7 @@ class Following:
     @property
     def exhausted(self) -> bool:
         """Whether the last look is complete, and all that it found delivered."""
-        return not self._unsealed and all(run.exhausted for run in self._offers)
+        return not self._unsealed and all(run.exhausted for run in self._laden)
 
     def end(self, over: bool) -> None:
         """The stream has ended; *over*: not by the user, so that what is left is lost."""

@@ -105,9 +105,12 @@ class Ledger:
             # Of one that was there in the last look the event may be old news.
             if name not in look.gone:
                 self._miss(name, step, finished=False)
-        finds = self._enter(look)
+        finds, returned = self._enter(look)
         sort(finds, first or self.holding, look.full)
-        self.fresh = tuple(name for name, _ in finds[-WATCHED_FINISHED:])
+        sort(returned, first=True, listed=True)
+        for name, _ in returned:
+            self._watch(name)
+        self.fresh = tuple(name for name, _ in (returned + finds)[-WATCHED_FINISHED:])
         for name in judged:
             if name in self.queue:
                 self.queue[name].verified = seen
@@ -152,10 +155,11 @@ class Ledger:
             found = sorted(self.queue.values(), key=lambda queued: order(queued.name, queued.entry))
             self.queue = {queued.name: queued for queued in found}
 
-    def _enter(self, look: Look) -> list[tuple[str, Entry]]:
-        """Take over what has changed; return what is finished and new."""
-        finds = list[tuple[str, Entry]]()
+    def _enter(self, look: Look) -> tuple[list[tuple[str, Entry]], list[tuple[str, Entry]]]:
+        """Take over what has changed; return what is finished and new, and what has come back."""
+        finds, returned = list[tuple[str, Entry]](), list[tuple[str, Entry]]()
         for name, entry in look.changed.items():
+            known = name in self.entries
             self.entries[name] = entry
             if entry.missing is not None:
                 self.unfinished[name] = None
@@ -165,7 +169,9 @@ class Ledger:
             self.unfinished.pop(name, None)
             if self._accepted.get(name) != entry.generation:
                 finds.append((name, entry))
-        return finds
+            elif not known:
+                returned.append((name, entry))
+        return finds, returned
 
     def _accept(self, finds: list[tuple[str, Entry]], seen: Moment) -> None:
         for name, entry in finds:
@@ -187,6 +193,10 @@ class Ledger:
 
     def _remember(self, name: str, entry: Entry) -> None:
         self._accepted[name] = entry.generation
+        self._watch(name)
+
+    def _watch(self, name: str) -> None:
+        """It is the newest one now, and watched for being written again."""
         others = tuple(other for other in self.newest if other != name)
         self.newest = (*others, name)[-WATCHED_FINISHED:]
 

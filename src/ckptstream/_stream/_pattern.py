@@ -9,7 +9,7 @@ import weakref
 from functools import partial
 from typing import NamedTuple
 
-from .._scan import Ground, Look, Matches, PatternRequest, Trouble, match, split
+from .._scan import Ground, Look, Match, Matches, PatternRequest, Trouble, match, split
 from .._watchers import Watcher
 from ._agenda import Touched
 from ._flight import Flight
@@ -23,11 +23,13 @@ class Change(NamedTuple):
     What a look at a pattern has changed.
 
     Attributes:
-        late: Whether it was not the first look.
+        replaced: Runs that are other directories than before.
+        late: Whether it was not the first look that could tell what was there.
     """
 
     joined: tuple[str, ...]
     left: tuple[str, ...]
+    replaced: tuple[str, ...]
     late: bool
 
 
@@ -37,12 +39,14 @@ class Pattern:
 
     Attributes:
         below: The names in the root that lead to runs, with the runs below each.
+        unreadable: What could not be looked into, and why.
         look: How the last look went; *ended*: when, by `time.monotonic`, None before the first.
     """
 
     def __init__(self, text: str, options: Options, agenda: Touched[Pattern]) -> None:
         self.text = text
-        self.below: dict[str, tuple[str, ...]] = {}
+        self.below: dict[str, tuple[Match, ...]] = {}
+        self.unreadable: tuple[str, ...] = ()
         self.look = Look()
         self.ended: float | None = None
         self.matched = False  # whether it ever had a run
@@ -56,6 +60,7 @@ class Pattern:
         self._hints = Hints()
         self._timers = Timers(options.poll_interval)
         self._sealed = False
+        self._seen = False  # whether a look could tell what was there
 
     # What the watcher tells, and a run that has gone.
 
@@ -151,7 +156,9 @@ class Pattern:
         if result.trouble is Trouble.NOT_A_DIRECTORY and self.ended is None:
             self._hints.everything = True
             raise NotADirectoryError(f"{result.detail}: name a directory before the first '*'")
-        change = self._change(matches, late=self.ended is not None)
+        change = self._change(matches, late=self._seen)
+        self._seen |= result.trouble in {None, Trouble.MISSING}
+        self.unreadable = matches.unreadable
         self.ended, self.look, self._ground = time.monotonic(), result, result.ground
         if result.trouble is None:
             self._hints.spend()
@@ -160,7 +167,7 @@ class Pattern:
         if subscription is not None:
             self._hints.everything |= subscription.disturbed
             subscription.disturbed = False
-        self._timers.set(result, now, thorough=result.full)
+        self._timers.set(result, now, thorough=result.full or result.trouble is not None)
         self._sealed |= self._timers.is_last(result, self._began, now)
         return change
 
@@ -168,18 +175,20 @@ class Pattern:
         """Enter which runs have come and gone; in proportion to what was looked into."""
         look, now = matches.look, matches.below
         if look.trouble not in {None, Trouble.MISSING}:
-            return Change((), (), late)
+            return Change((), (), (), late)
         if look.full or look.trouble is not None:
             now = dict.fromkeys(self.below, ()) | now
-        joined, left = list[str](), list[str]()
-        for name, runs in now.items():
+        joined, left, replaced = list[str](), list[str](), list[str]()
+        for name, matched in now.items():
             before = self.below.pop(name, ())
-            if runs:
-                self.below[name], self.matched = runs, True
-            if runs != before:
-                joined += sorted(set(runs) - set(before))
-                left += sorted(set(before) - set(runs))
-        return Change(tuple(joined), tuple(left), late)
+            if matched:
+                self.below[name], self.matched = matched, True
+            if matched != before:
+                old, new = dict(before), dict(matched)
+                joined += [path for path in new if path not in old]
+                left += [path for path in old if path not in new]
+                replaced += [path for path in new if old.get(path, new[path]) != new[path]]
+        return Change(tuple(joined), tuple(left), tuple(replaced), late)
 
     # The end.
 
@@ -196,7 +205,7 @@ class Pattern:
         return self._sealed
 
     def __contains__(self, run: str) -> bool:
-        return run in self.below.get(self._name(run), ())
+        return any(run == match.path for match in self.below.get(self._name(run), ()))
 
     def __len__(self) -> int:
         return sum(map(len, self.below.values()))

@@ -38,10 +38,6 @@ class Roster:
         """Whether it is one run, now and ever."""
         return len(self.runs) == 1 and not self.patterns
 
-    def is_named(self, run: Run) -> bool:
-        """Whether the run was named itself, so that it is waited for and never leaves."""
-        return not self.patterns or _bare(run.directory) in self._named
-
     def join(self, directory: str, late: bool) -> Run | None:
         """
         Follow a directory that matches; None if it is followed already.
@@ -57,7 +53,7 @@ class Roster:
             run = Run(directory, self._options, self._agenda)
             if late:
                 run.ledger.expect_nothing()
-        run.left = False
+        run.left = run.named = False
         self.runs[directory] = run
         return run
 
@@ -88,7 +84,7 @@ class Roster:
 
     def describe(self, show: Callable[[str], str]) -> str:
         """What is followed, in a few words; *show*: how to write each path."""
-        named = [run.directory for run in self.runs.values() if self.is_named(run)]
+        named = [run.directory for run in self.runs.values() if run.named]
         names = [*map(str, self.patterns), *named]
         more = f" and {len(names) - 3} more" if len(names) > 4 else ""
         return ", ".join(map(show, names[:3] if more else names)) + more

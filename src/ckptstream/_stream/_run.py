@@ -44,6 +44,7 @@ class Run:
         "directory",
         "ledger",
         "left",
+        "named",
         "options",
         "sight",
         "told",
@@ -51,7 +52,8 @@ class Run:
 
     def __init__(self, directory: str, options: Options, agenda: Touched[Run]) -> None:
         self.directory = directory
-        self.left = False  # its directory has gone, and nothing but a pattern had named it
+        self.named = True  # by the user, not by a pattern
+        self.left = False  # it has gone, and nothing but a pattern had named it
         self.ledger = Ledger(directory, options)
         self.sight = Sight()
         self.told = Told()
@@ -162,13 +164,18 @@ class Run:
         told = watcher is not None and watcher.live and self.sight.look.watcher == "inotify"
         return told and seen.events == self._hints.events and time.monotonic() - seen.ended < _FRESH
 
+    def may_deliver(self, now: float) -> bool:
+        """Whether nothing but a verification stands between the user and what is queued."""
+        trouble = self.sight.look.trouble is not None or self.hangs is not None
+        return self.ledger.eligible <= now and not trouble
+
     def ready(self, now: float, call: int) -> bool:
         """Whether the next checkpoint may be handed out as it stands."""
-        if self.ledger.candidate() is None or self.ledger.eligible > now:
+        if self.ledger.candidate() is None or not self.may_deliver(now):
             return False
         if self.options.latest_only and (self._hints or self.looking):
             return False
-        return self.sight.look.trouble is None and self._is_verified(call)
+        return self._is_verified(call)
 
     def due(self, now: float) -> float:
         """When there will be something to do, if nothing happens before."""
@@ -226,7 +233,8 @@ class Run:
         except BaseException:
             self._hints.everything = True  # A layout of the user's failed.
             raise
-        if result.trouble is Trouble.NOT_A_DIRECTORY and not self.ledger.looked:
+        a_file = result.trouble is Trouble.NOT_A_DIRECTORY
+        if a_file and self.named and not self.ledger.looked:
             self._hints.everything = True
             raise NotADirectoryError(f"{result.detail}: name the directory that holds checkpoints")
         before, waited = self.sight.look, now - self._moment.began >= HUNG_AFTER

@@ -111,9 +111,20 @@ def pattern_waits_for(pattern: Pattern) -> str:
     if look.trouble is not None:
         return _trouble(look, seen=pattern.matched)
     count = len(pattern)
+    if pattern.unreadable:
+        return f"{_runs(count)}; {_parts(pattern.unreadable)}"
     if not count:
         return "no directory matches" if pattern.matched else "no directory matches yet"
+    return _runs(count)
+
+
+def _runs(count: int) -> str:
     return "1 run" if count == 1 else f"{count} runs"
+
+
+def _parts(unreadable: tuple[str, ...]) -> str:
+    more = f" and {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
+    return f"a part cannot be read ({unreadable[0]}){more}"
 
 
 def status_of_pattern(pattern: Pattern) -> PatternStatus:
@@ -133,7 +144,10 @@ def status_of_pattern(pattern: Pattern) -> PatternStatus:
 def report_pattern(pattern: Pattern) -> None:
     """Log why no run comes of it; each that comes or goes is a record of its own."""
     hangs = pattern.hangs is not None
-    reason = "" if len(pattern) and not hangs else pattern_waits_for(pattern)
+    if hangs or not len(pattern):
+        reason = pattern_waits_for(pattern)
+    else:
+        reason = _parts(pattern.unreadable) if pattern.unreadable else ""
     if reason in {pattern.told, ""}:
         pattern.told = reason
         return
@@ -145,6 +159,8 @@ def report_pattern(pattern: Pattern) -> None:
     elif pattern.look.trouble is not None:
         detail = pattern.look.detail or "it is waited for"
         logger.warning("%s: %s: check the path, %s", text, printable(reason), printable(detail))
+    elif pattern.unreadable:
+        logger.warning("%s: %s: check its permissions and its mount", text, printable(reason))
     elif pattern.ended is not None and not pattern.matched:
         logger.warning("%s: %s: if there should be some, check the pattern", text, reason)
 

@@ -70,6 +70,11 @@ class Flight(Generic[T]):
         self.watcher.submit(self.job, partial(_tell, weakref.ref(passenger)))
 
     @property
+    def is_told(self) -> bool:
+        """Whether what happens is heard of at once, where events are trusted."""
+        return self.watcher is not None and self.watcher.live
+
+    @property
     def has_landed(self) -> bool:
         """Whether there is a result to take."""
         return self.job is not None and self.job.done

@@ -174,10 +174,12 @@ class Following:
         if self._unsealed:
             return None
         ahead = _AHEAD
-        for run in islice(self._offers, _CONSIDERED):
+        # Of those that are being looked at only the ones that hang could be many, and not for long.
+        answered = (run for run in self._offers if not run.looking or run.ready(now, call))
+        for run in islice(answered, _CONSIDERED):
             if run.ready(now, call):
                 return run
-            if ahead and run.hangs is None and run.wants_to_verify(now, call):
+            if ahead and run.wants_to_verify(now, call):
                 ahead -= 1
                 self._wanting[run] = None
         return None

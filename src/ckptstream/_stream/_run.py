@@ -71,21 +71,13 @@ class Run:
 
     def entry_changed(self, name: str, arrived: bool) -> None:
         """Something happened to an entry; the latest one goes last."""
-        if self._concerns(name):
+        # Most events tell of something else.
+        if name in self.ledger.entries or self.options.may_be_part(name):
             self._hints.add(name, arrived)
             self.touch()
         elif not self.ledger.entries:
             self._timers.explain_soon()
             self.touch()
-
-    def _concerns(self, name: str) -> bool:
-        """Whether a name is part of a checkpoint; most events tell of something else."""
-        if name in self.ledger.entries or name in self.options.pointer_names:
-            return True
-        try:
-            return self.options.layout.match(name) is not None
-        except Exception:
-            return True  # Not for whoever reads the events: the look raises it to its own caller.
 
     def all_changed(self) -> None:
         """Anything may have happened."""
@@ -141,15 +133,12 @@ class Run:
 
     def wants_to_verify(self, now: float, call: int) -> bool:
         """Whether to look now, since the next checkpoint was not verified in this call."""
-        eligible = self.ledger.eligible <= now
-        return eligible and not self.looking and not self._is_verified(call)
+        return self.may_deliver(now) and not self.looking and not self._is_verified(call)
 
     def _is_verified(self, call: int) -> bool:
         head = self.ledger.candidate()
         if head is None:
             return True
-        if self.sight.look.trouble is not None:
-            return self._looked.call >= call  # Asked once; now it is waited out.
         # With min_interval_secs a call may be much older than the moment that counts.
         needed = Moment(call, self.ledger.eligible)
         if not (head.verified.serves(needed) or self._is_fresh(head.verified)):
@@ -160,14 +149,13 @@ class Run:
 
     def _is_fresh(self, seen: Moment) -> bool:
         """Whether a look as good as ended just now: an event would have told of any change."""
-        watcher = self._flight.watcher
-        told = watcher is not None and watcher.live and self.sight.look.watcher == "inotify"
+        told = self._flight.is_told and self.sight.look.watcher == "inotify"
         return told and seen.events == self._hints.events and time.monotonic() - seen.ended < _FRESH
 
     def may_deliver(self, now: float) -> bool:
         """Whether nothing but a verification stands between the user and what is queued."""
-        trouble = self.sight.look.trouble is not None or self.hangs is not None
-        return self.ledger.eligible <= now and not trouble
+        answers = self.sight.look.trouble is None and self.hangs is None
+        return answers and self.ledger.eligible <= now
 
     def ready(self, now: float, call: int) -> bool:
         """Whether the next checkpoint may be handed out as it stands."""

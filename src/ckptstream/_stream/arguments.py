@@ -35,6 +35,15 @@ class Options:
     pointers: tuple[PointerLayout, ...] = field(init=False)
     pointer_names: tuple[str, ...] = field(init=False)
 
+    def may_be_part(self, name: str) -> bool:
+        """Whether a name may be part of a checkpoint, or a pointer's."""
+        if name in self.pointer_names:
+            return True
+        try:
+            return self.layout.match(name) is not None
+        except Exception:
+            return True  # Not for whoever reads the events: the look raises it to its own caller.
+
     @property
     def polls(self) -> bool:
         """Whether no events are wanted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import nbformat
 import pytest
 from examples import BLOCK, README, blocks
@@ -73,6 +75,42 @@ def test_first_screen(home: Path) -> None:
             save(home / "runs/7b", step, "hf")
 
     assert output == run_script(code, home, train)
+
+
+@pytest.mark.anyio
+async def test_a_sweep_and_a_run(home: Path) -> None:
+    """One stream gives what is finished in all of them."""
+    [(code, _)] = blocks("sweep")
+    directories = ["runs/7b", "sweeps/a/checkpoints", "sweeps/b/checkpoints"]
+    for directory in directories:
+        save(home / directory, 100)
+    printed = list[str]()
+    code = code.replace("timeout=3600", "timeout=0")
+
+    await execute(code, print=printed.append)
+
+    assert [f"{directory}: step 100" for directory in directories] == sorted(printed)
+
+
+@pytest.mark.anyio
+async def test_the_shape_of_a_server(home: Path) -> None:
+    """The application answers from what the stream has seen, and its end ends the task."""
+    [(code, _)] = blocks("shape")
+    imports = (
+        "from contextlib import asynccontextmanager\nimport anyio, ckptstream\n"
+        "from starlette.applications import Starlette\nfrom starlette.routing import Route\n"
+        "from starlette.responses import JSONResponse\n"
+    )
+    names: dict[str, Any] = {}
+    exec(imports + code, names)
+    save(home / "sweeps/a/checkpoints", 7)
+    app = names["app"]
+    async with app.router.lifespan_context(app):
+        while not names["steps"]:
+            await anyio.lowlevel.checkpoint()
+        answer = await names["runs"](None)
+
+    assert {"sweeps/a/checkpoints": 7} == json.loads(answer.body)
 
 
 def test_three_runs_in_one_task_group(home: Path) -> None:

@@ -57,12 +57,13 @@ class _Workers:
         )
 
     def hire(self) -> None:
-        """Start a thread if one is needed and allowed. The lock is held."""
-        healthy = self.threads - len(self.hung)
-        room = self.threads < HEALTHY_THREADS + HUNG_THREADS
-        if self.pending > healthy < HEALTHY_THREADS and room:
-            self.threads += 1
-            threading.Thread(target=self._work, name="ckptstream-look", daemon=True).start()
+        """Start the threads that are needed and allowed. The lock is held."""
+        for _ in range(HEALTHY_THREADS):
+            healthy = self.threads - len(self.hung)
+            room = self.threads < HEALTHY_THREADS + HUNG_THREADS
+            if self.pending > healthy < HEALTHY_THREADS and room:
+                self.threads += 1
+                threading.Thread(target=self._work, name="ckptstream-look", daemon=True).start()
 
     def add(self, job: Job[object]) -> None:
         """Have a thread run *job*. The lock is held."""

@@ -237,7 +237,7 @@ async def test_checkpoints_one_level_below_are_pointed_at(
     await steps(stream, watcher)
 
     (warning,) = told(records, logging.WARNING, run)
-    assert warning.endswith(f": 2 sub-directories hold checkpoints: follow {str(run / 'a')!r}")
+    assert warning.endswith(f": 2 sub-directories hold checkpoints: follow {str(run / '*')!r}")
 
 
 async def test_runs_that_are_called_like_checkpoints_are_pointed_at(

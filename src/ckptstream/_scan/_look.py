@@ -92,13 +92,13 @@ class _Looking:
     def _is_same(self, name: str, members: tuple[str, ...], entry: Entry) -> bool:
         """Whether a finished entry is what it was, so that it need not be judged again."""
         witness = entry.witness
-        if witness is None or name in self._request.hints or members != entry.members:
+        told = self._request.hints.get(name) is not None
+        if witness is None or told or members != entry.members:
             return False
-        # Every look arms again.
+        # Every look arms again. Watched first, the witness then speaks of all that went before.
         if name in self._request.newest and self._watching.kind == "inotify":
             places = {(name + file).rpartition("/")[0] for file in witness.files} - {""}
-            if self._watching.watch_entry(name, places):
-                return False
+            self._watching.watch_entry(name, places)
         return witness.is_same(name, self._store.stat)
 
     def _examine(self, name: str, members: tuple[str, ...]) -> None:

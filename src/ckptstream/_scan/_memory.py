@@ -198,7 +198,8 @@ class Request(NamedTuple):
         pointed: What the pointers named in the last look.
         entries: What earlier looks found, and which of it was unfinished.
         newest: The finished entries that are watched for being written again.
-        hints: Names in which something happened since, in order; True: created or moved in.
+        hints: Names in which something happened since, in order; True: created or moved in; None:
+            nothing happened, it only has to be watched.
         full: List the directory; otherwise only the hints are followed.
         thorough: Look into every entry again, also into those that were finished.
         subscription: To watch with; None to poll, and why.
@@ -213,7 +214,7 @@ class Request(NamedTuple):
     entries: Mapping[str, Entry]
     unfinished: Collection[str]
     newest: Collection[str]
-    hints: Mapping[str, bool]
+    hints: Mapping[str, bool | None]
     full: bool
     thorough: bool
     ground: Ground | None

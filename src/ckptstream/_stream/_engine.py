@@ -138,7 +138,8 @@ class Engine:
             assert self._watcher is not None
             # What the caller did before it asked must be seen; later, events wake this anyway.
             self._watcher.read(lately=again)
-            self._watcher.review()
+            if following.looks:
+                self._watcher.review()
             again = True
             now = anyio.current_time()
             if self._ending is not None:

@@ -202,6 +202,11 @@ class Following:
             run.renew(call)
 
     @property
+    def looks(self) -> bool:
+        """Whether a look is in flight."""
+        return bool(self._in_flight) or any(pattern.looking for pattern in self.roster.patterns)
+
+    @property
     def lands(self) -> float:
         """
         Until when nothing but a look that goes on need be waited for.

@@ -181,7 +181,7 @@ class Run:
         full = self._hints.everything or thorough or self._timers.poll_at <= now
         head = self.ledger.candidate()
         if head is not None:
-            self._hints.add_old([head.name])
+            self._hints.verify(head.name)
             full |= self.options.latest_only and self.sight.look.watcher == "poll"
         self._moment = Moment(call, now, self._hints.events, thorough)
         request = Request(
@@ -248,7 +248,7 @@ class Run:
             if result.watcher == "inotify":
                 # What has just been finished is watched from the next look on, not at the cost of
                 # its own delivery.
-                self._hints.add_old(self.ledger.fresh)
+                self._hints.watch(self.ledger.fresh)
             self._hints.everything |= subscription.disturbed
             subscription.disturbed = False
         self._timers.set(result, now, self._looked.thorough)

@@ -63,7 +63,8 @@ def _strangers(run: Run) -> str:
     if not below:
         return text
     hold = "1 sub-directory holds" if len(below) == 1 else f"{len(below)} sub-directories hold"
-    return f"{text}: {hold} checkpoints: follow {os.path.join(run.directory, below[0])!r}"
+    name = below[0] if len(below) == 1 else "*"
+    return f"{text}: {hold} checkpoints: follow {os.path.join(run.directory, name)!r}"
 
 
 def _trouble(look: Look, seen: bool) -> str:

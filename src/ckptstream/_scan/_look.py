@@ -93,13 +93,16 @@ class _Looking:
         """Whether a finished entry is what it was, so that it need not be judged again."""
         witness = entry.witness
         told = self._request.hints.get(name) is not None
-        if witness is None or told or members != entry.members:
+        if entry.missing is not None or witness is None or told or members != entry.members:
             return False
         # Every look arms again. Watched first, the witness then speaks of all that went before.
         if name in self._request.newest and self._watching.kind == "inotify":
             places = {(name + file).rpartition("/")[0] for file in witness.files} - {""}
             self._watching.watch_entry(name, places)
-        return witness.is_same(name, self._store.stat)
+        try:
+            return witness.is_same(name, self._store.stat)
+        except OSError:
+            return False  # To be told of this entry, not of the whole run.
 
     def _examine(self, name: str, members: tuple[str, ...]) -> None:
         old = self._request.entries.get(name)
@@ -134,7 +137,8 @@ class _Looking:
             # EACCES on a finished checkpoint is neither "incomplete" nor "corrupt".
             missing = f"cannot be read: {error.strerror}: {error.filename!r}"
             blank = Entry(None, self._request.layout.name, members, missing, None)
-            return replace(old or blank, members=members, missing=missing), evidence
+            unreadable = replace(old or blank, members=members, missing=missing, witness=None)
+            return unreadable, evidence
         return self._entry(name, old, verdict, evidence), evidence
 
     def _entry(

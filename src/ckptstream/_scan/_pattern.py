@@ -140,16 +140,17 @@ class _Matching:
             return []
         if not parts:
             return [Match(path, identity)]
-        if "*" not in parts[0]:
-            below = os.path.join(path, parts[0])
+        part, rest = parts[0], parts[1:]
+        if "*" not in part:
+            below = os.path.join(path, part)
             # Watch first, then look: it may appear between the two. A run that is there is watched
             # by itself; but it does not notice that a directory above it is moved.
-            if len(parts) > 1 or _directory(below) is None:
-                self._watch(path, Meaning(entry=entry, only=parts[0]))
-            return self._find(below, parts[1:], entry)
+            if rest or _directory(below) is None:
+                self._watch(path, Meaning(entry=entry, only=part))
+            return self._find(below, rest, entry)
         self._watch(path, Meaning(entry=entry))
-        names = [name for name in sorted(os.listdir(path)) if _fits(name, parts[0])]
-        found = (self._look_into(os.path.join(path, n), parts[1:], entry) for n in names)
+        names = [name for name in sorted(os.listdir(path)) if _fits(name, part)]
+        found = (self._look_into(os.path.join(path, n), rest, entry) for n in names)
         return [match for matches in found for match in matches]
 
     def _watch(self, path: str, meaning: Meaning) -> None:

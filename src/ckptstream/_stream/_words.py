@@ -124,8 +124,9 @@ def _runs(count: int) -> str:
 
 
 def _parts(unreadable: tuple[str, ...]) -> str:
-    more = f" and {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
-    return f"a part cannot be read ({unreadable[0]}){more}"
+    first, *others = unreadable
+    more = f" and {len(others)} more" if others else ""
+    return f"a part cannot be read ({first}){more}"
 
 
 def status_of_pattern(pattern: Pattern) -> PatternStatus:

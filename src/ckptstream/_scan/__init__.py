@@ -2,7 +2,7 @@
 
 from ._look import look
 from ._memory import Entry, Ground, Look, Request, Trouble
-from ._pattern import Match, Matches, PatternRequest, match, split
+from ._pattern import Match, Matches, PatternRequest, fits, match, split
 
 __all__ = [
     "Entry",
@@ -13,6 +13,7 @@ __all__ = [
     "PatternRequest",
     "Request",
     "Trouble",
+    "fits",
     "look",
     "match",
     "split",

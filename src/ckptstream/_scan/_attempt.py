@@ -22,6 +22,7 @@ def attempt(watching: Watching, make: Callable[[], Look]) -> Look:
         result.again = watching.watch_gap()
     except NotADirectoryError as error:
         result = _trouble(Trouble.NOT_A_DIRECTORY, error)
+        watching.reason = "it is no directory"
     except OSError as error:
         result = _trouble(Trouble.UNREADABLE, error)
     result.watcher, result.reason, result.out_of = watching.kind, watching.reason, watching.out_of

@@ -178,6 +178,11 @@ class Look:
         """Whether there was none."""
         return self.trouble in {Trouble.MISSING, Trouble.NOT_A_DIRECTORY}
 
+    @property
+    def found_a_file(self) -> bool:
+        """Whether a file was where the directory belongs."""
+        return self.trouble is Trouble.NOT_A_DIRECTORY
+
     def forget(self) -> None:
         """Drop what has been entered elsewhere: the last look is kept for long."""
         self.changed = {}

@@ -66,12 +66,13 @@ class Matches(NamedTuple):
     Attributes:
         look: How the look went. If it was full, all that is not in *below* is no match any more.
         below: The names in the root that were looked into, with the runs below each.
-        unreadable: What could not be looked into, and why; what was known of it holds on.
+        unreadable: Why some of those could not be looked into, or not whole; what was known of
+            them holds on.
     """
 
     look: Look
     below: dict[str, tuple[Match, ...]]
-    unreadable: tuple[str, ...]
+    unreadable: dict[str, str]
 
 
 def split(path: str) -> tuple[str, tuple[str, ...]]:
@@ -96,7 +97,7 @@ def match(request: PatternRequest, alive: Callable[[], None]) -> Matches:
     matching = _Matching(request, watching, alive)
     look = attempt(watching, matching.look)
     below = {} if look.trouble is not None else matching.below
-    return Matches(look, below, tuple(matching.unreadable))
+    return Matches(look, below, matching.unreadable)
 
 
 class _Matching:
@@ -109,7 +110,7 @@ class _Matching:
         self._full = True
         self._watched: set[tuple[str, str]] = set()  # what is watched, and for which name
         self.below: dict[str, tuple[Match, ...]] = {}
-        self.unreadable: list[str] = []
+        self.unreadable: dict[str, str] = {}
 
     def look(self) -> Look:
         request = self._request
@@ -117,7 +118,7 @@ class _Matching:
         self._full = request.full or self._watching.moved
         names = os.listdir(request.directory) if self._full else request.hints
         for name in sorted(names):
-            if _fits(name, request.parts[0]):
+            if fits(name, request.parts[0]):
                 path = os.path.join(request.root, name)
                 self.below[name] = tuple(self._look_into(path, request.parts[1:], name))
         self._watching.release(self._full, self._is_wanted)
@@ -129,7 +130,7 @@ class _Matching:
         try:
             return self._find(path, parts, entry)
         except OSError as error:
-            self.unreadable.append(f"{error.strerror}: {path!r}")
+            self.unreadable[entry] = f"{error.strerror}: {path!r}"
             known = self._request.known.get(entry, ())
             return [match for match in known if f"{match.path}/".startswith(f"{path}/")]
 
@@ -149,7 +150,7 @@ class _Matching:
                 self._watch(path, Meaning(entry=entry, only=part))
             return self._find(below, rest, entry)
         self._watch(path, Meaning(entry=entry))
-        names = [name for name in sorted(os.listdir(path)) if _fits(name, part)]
+        names = [name for name in sorted(os.listdir(path)) if fits(name, part)]
         found = (self._look_into(os.path.join(path, n), rest, entry) for n in names)
         return [match for matches in found for match in matches]
 
@@ -175,7 +176,8 @@ def _directory(path: str) -> tuple[int, int] | None:
     return (found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else None
 
 
-def _fits(name: str, part: str) -> bool:
+def fits(name: str, part: str) -> bool:
+    """Whether a name fits one part of a pattern."""
     # As in a shell, a name that begins with a dot is matched only by one that is written.
     hidden = name.startswith(".") and not part.startswith(".")
     return not hidden and _compiled(part).fullmatch(name) is not None

@@ -9,6 +9,8 @@ from typing import Generic, Protocol, TypeVar
 
 from .._watchers import Alarm
 
+_SPARE = 64  # moments that may be kept in vain
+
 
 class Item(Protocol):
     """Something that can be due."""
@@ -76,8 +78,19 @@ class Agenda(Generic[T]):
             self._scheduled[item] = moment
             self._count += 1  # Items cannot be compared; equal moments keep their order.
             heapq.heappush(self._timers, (moment, self._count, item))
+            if len(self._timers) > 2 * len(self._scheduled) + _SPARE:
+                self._rebuild()
+
+    def _rebuild(self) -> None:
+        """Forget moments that items have changed their mind about: a busy run leaves many."""
+        wanted = (timer for timer in self._timers if self._scheduled.get(timer[2]) == timer[0])
+        self._timers = sorted({timer[2]: timer for timer in wanted}.values(), key=_order)
 
     @property
     def next(self) -> float:
         """When the next item is due."""
         return self._timers[0][0] if self._timers else math.inf
+
+
+def _order(timer: tuple[float, int, object]) -> tuple[float, int]:
+    return timer[:2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -34,13 +35,14 @@ class Flight(Generic[T]):
         job: The look in flight.
     """
 
-    __slots__ = ("_directory", "job", "subscription", "watcher")
+    __slots__ = ("_directory", "_stale", "job", "subscription", "watcher")
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self.watcher: Watcher | None = None
         self.subscription: Subscription | None = None
         self.job: Job[T] | None = None
+        self._stale = False  # what the look in flight says is of another time
 
     def bind(self, watcher: Watcher, listener: Listener | None, passenger: Passenger) -> None:
         """
@@ -55,7 +57,7 @@ class Flight(Generic[T]):
         self.subscription = None if listener is None else watcher.subscribe(listener)
         if self.job is not None and not self.job.started:
             # The threads that were to make this look may have gone with their event loop.
-            self.job = None
+            self.job, self._stale = None, False
         if self.job is not None:
             self.job.notify(partial(_tell, weakref.ref(passenger)))
 
@@ -73,6 +75,18 @@ class Flight(Generic[T]):
     def is_told(self) -> bool:
         """Whether what happens is heard of at once, where events are trusted."""
         return self.watcher is not None and self.watcher.live
+
+    def expire(self) -> None:
+        """What the look in flight says, if there is one, counts no more."""
+        self._stale = self.job is not None
+
+    def take_stale(self) -> bool:
+        """Drop a result that counts no more; whether it was one."""
+        stale, self._stale = self._stale, False
+        if stale:
+            with suppress(Exception):  # Whatever it was, another look is due.
+                self.take()
+        return stale
 
     @property
     def has_landed(self) -> bool:
@@ -93,7 +107,9 @@ class Flight(Generic[T]):
     def asked_again(self, now: float) -> float:
         """When to ask whether it hangs: threads that do are noticed by those who wait for them."""
         assert self.job is not None
-        return now + max(HUNG_AFTER - self.job.silent, _AGAIN)
+        # One that hangs tells of itself when it ends.
+        wait = HUNG_AFTER if self.hangs is not None else HUNG_AFTER - self.job.silent
+        return now + max(wait, _AGAIN)
 
 
 def _tell(reference: weakref.ref[Passenger]) -> None:

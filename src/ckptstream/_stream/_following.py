@@ -93,6 +93,7 @@ class Following:
         busy = run.looking or run in self._laden or self._unsealed
         if not news and run.told.reason and not busy:
             return  # As most often, where runs are polled.
+        self._sort(run, now)
         if run.sight.look.found_no_directory and not run.named:
             # The pattern that named it says whether it has left.
             for pattern in self.roster.patterns if news else ():
@@ -100,7 +101,6 @@ class Following:
         else:
             report(run)
         self._report_limit(run.sight.look, run.directory)
-        self._sort(run, now)
 
     def _attend_to_pattern(self, pattern: Pattern, now: float) -> None:
         change = pattern.merge(now)
@@ -116,42 +116,44 @@ class Following:
             report_limit(look.out_of, path, self._watcher)
 
     def _enter(self, change: Change, now: float) -> None:
-        for directory in change.left:
-            self._leave(directory)
-        for directory in change.joined:
-            self._join(directory, change.late, now)
+        left = [run for each in change.left if (run := self._leave(each)) is not None]
+        joined = [each for each in change.joined if self._join(each, change.late, now)]
         for directory in change.replaced:
             run = self.roster.runs.get(directory)
             if run is not None:
                 run.all_changed()
+        # A handler of these records may raise, or close the stream: all is entered by now.
+        for run in left:
+            report_left(run)
+        for directory in joined:
+            logger.info("%s: has joined", printable(directory))
 
     def _is_sealed(self, pattern: Pattern) -> bool:
         """Whether its last look was merged before: what comes later is not this stream's."""
         return self._looks_last and pattern not in self._unsealed
 
-    def _join(self, directory: str, late: bool, now: float) -> None:
-        if self._watcher is None:
-            return  # A handler of a log record has closed the stream.
+    def _join(self, directory: str, late: bool, now: float) -> bool:
         run = self.roster.join(directory, late)
         if run is None:
-            return
+            return False
+        assert self._watcher is not None
         run.bind(self._watcher)
         if self._ends and not run.ledger.reached:
             self._unreached[run] = None
         if self._looks_last:
             self._unsealed[run] = None
             run.look_last(now)
-        logger.info("%s: has joined", printable(directory))
+        return True
 
-    def _leave(self, directory: str) -> None:
+    def _leave(self, directory: str) -> Run | None:
         run = self.roster.leave(directory)
         if run is None:
-            return
+            return None
         for places in (self._laden, self._offers, self._unreached, self._in_flight):
             places.pop(run, None)
         for mixed in (self._wanting, self._unsealed):
             mixed.pop(run, None)
-        report_left(run)
+        return run
 
     def _sort(self, run: Run, now: float) -> None:
         """Enter the run where it belongs."""

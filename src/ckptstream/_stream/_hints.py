@@ -61,9 +61,9 @@ class Hints:
         return self._given
 
     @property
-    def given(self) -> Mapping[str, Hint]:
-        """What the look was told of that `give` was called for last."""
-        return self._given
+    def judged(self) -> Collection[str]:
+        """What the look had to judge that `give` was called for last: more than watch it."""
+        return [name for name, hint in self._given.items() if hint is not None]
 
     def spend(self) -> None:
         """That look has seen what it was told of."""

@@ -33,27 +33,9 @@ class Ledger:
 
     # A program may follow ten thousand runs, each with a ledger; most of it stays empty for ever.
     __slots__ = (
-        "_accepted",
-        "_baseline",
-        "_baseline_due",
-        "_directory",
-        "_first",
-        "_first_settling",
-        "_latest",
-        "_options",
-        "delivered",
-        "eligible",
-        "entries",
-        "fresh",
-        "looked",
-        "missed",
-        "missed_count",
-        "newest",
-        "queue",
-        "reached",
-        "sealed",
-        "skipped",
-        "unfinished",
+        *("_accepted", "_baseline", "_baseline_due", "_directory", "_first", "_first_settling"),
+        *("_latest", "_options", "delivered", "eligible", "entries", "fresh", "looked", "missed"),
+        *("missed_count", "newest", "queue", "reached", "sealed", "skipped", "unfinished"),
     )
 
     def __init__(self, directory: str, options: Options) -> None:
@@ -131,6 +113,8 @@ class Ledger:
     def lose_all(self) -> None:
         """The run is gone, with all that was not delivered."""
         self._first_settling = frozenset()
+        # Others of its own: a look may be under way that goes over the old ones.
+        self.entries, self.unfinished = dict(self.entries), dict(self.unfinished)
         for name in list(self.entries):
             self._lose(name)
 
@@ -184,6 +168,8 @@ class Ledger:
             if self.sealed:
                 continue
             self._remember(name, entry)
+            if self._is_beyond(entry.step):
+                continue
             self.queue[name] = Queued(name, entry, seen)
 
     def _pass_over(self, finds: list[tuple[str, Entry]]) -> None:
@@ -226,7 +212,14 @@ class Ledger:
     def _is_accepted(self, name: str, entry: Entry) -> bool:
         return entry.generation is not None and self._accepted.get(name) == entry.generation
 
+    def _is_beyond(self, step: int | None) -> bool:
+        """Whether a step comes after the end of what is asked for: `until_step` was reached."""
+        until = self._options.until_step
+        return self.reached and until is not None and step is not None and step > until
+
     def _miss(self, name: str, step: int | None, finished: bool) -> None:
+        if self._is_beyond(step):
+            return
         missed = Missed(os.path.join(self._directory, name), step, finished)
         self.missed = (*self.missed, missed)[-_REMEMBERED_MISSED:]
         self.missed_count += 1

@@ -9,7 +9,7 @@ import weakref
 from functools import partial
 from typing import NamedTuple
 
-from .._scan import Ground, Look, Match, Matches, PatternRequest, Trouble, match, split
+from .._scan import Ground, Look, Match, Matches, PatternRequest, fits, match, split
 from .._watchers import Watcher
 from ._agenda import Touched
 from ._flight import Flight
@@ -39,14 +39,14 @@ class Pattern:
 
     Attributes:
         below: The names in the root that lead to runs, with the runs below each.
-        unreadable: What could not be looked into, and why.
+        unreadable: Why names in the root could not be looked into.
         look: How the last look went; *ended*: when, by `time.monotonic`, None before the first.
     """
 
     def __init__(self, text: str, options: Options, agenda: Touched[Pattern]) -> None:
         self.text = text
         self.below: dict[str, tuple[Match, ...]] = {}
-        self.unreadable: tuple[str, ...] = ()
+        self.unreadable: dict[str, str] = {}
         self.look = Look()
         self.ended: float | None = None
         self.matched = False  # whether it ever had a run
@@ -66,8 +66,9 @@ class Pattern:
 
     def entry_changed(self, name: str, arrived: bool = False) -> None:
         """Something happened at or below a name in the root."""
-        self._hints.add(name, arrived)
-        self.touch()
+        if fits(name, self._parts[0]):  # What else lies there may change all the time.
+            self._hints.add(name, arrived)
+            self.touch()
 
     def all_changed(self) -> None:
         """Anything may have happened."""
@@ -153,12 +154,14 @@ class Pattern:
             return None
         matches = self._flight.take()
         result = matches.look
-        if result.trouble is Trouble.NOT_A_DIRECTORY and self.ended is None:
+        if result.found_a_file and self.ended is None:
             self._hints.everything = True
             raise NotADirectoryError(f"{result.detail}: name a directory before the first '*'")
         change = self._change(matches, late=self._seen)
-        self._seen |= result.trouble in {None, Trouble.MISSING}
-        self.unreadable = matches.unreadable
+        self._seen |= result.trouble is None or result.found_no_directory
+        known = {} if result.full else self.unreadable
+        others = {name: why for name, why in known.items() if name not in matches.below}
+        self.unreadable = others | matches.unreadable
         self.ended, self.look, self._ground = time.monotonic(), result, result.ground
         if result.trouble is None:
             self._hints.spend()
@@ -174,7 +177,7 @@ class Pattern:
     def _change(self, matches: Matches, late: bool) -> Change:
         """Enter which runs have come and gone; in proportion to what was looked into."""
         look, now = matches.look, matches.below
-        if look.trouble not in {None, Trouble.MISSING}:
+        if look.trouble is not None and not look.found_no_directory:
             return Change((), (), (), late)
         if look.full or look.trouble is not None:
             now = dict.fromkeys(self.below, ()) | now

@@ -51,8 +51,8 @@ class Roster:
         run = self._left.pop(directory, None)
         if run is None:
             run = Run(directory, self._options, self._agenda)
-            if late:
-                run.ledger.expect_nothing()
+        if late:
+            run.ledger.expect_nothing()
         run.left = run.named = False
         self.runs[directory] = run
         return run

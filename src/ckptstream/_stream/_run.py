@@ -213,7 +213,7 @@ class Run:
         Raises:
             NotADirectoryError: If the first look finds a file.
         """
-        if not self._flight.has_landed:
+        if not self._flight.has_landed or self._flight.take_stale():
             return None
         assert self._flight.watcher is not None
         try:
@@ -231,7 +231,9 @@ class Run:
         self.sight = Sight(time.monotonic(), result)
         self._looked = self._moment._replace(ended=time.monotonic())
         if not nothing_new:
-            self.ledger.merge(result, self._hints.given, self._looked, self._flight.watcher.clock())
+            self.ledger.merge(
+                result, self._hints.judged, self._looked, self._flight.watcher.clock()
+            )
         self._ground = result.ground
         if result.trouble is None:
             self._hints.spend()
@@ -285,6 +287,8 @@ class Run:
     def leave(self) -> None:
         """The directory is gone for good, as far as can be known: what was queued is lost."""
         self.unbind()
+        self._flight.expire()
+        self._hints.everything = True
         self.ledger.lose_all()
         self.left, self.sight, self._ground = True, Sight(), None
 

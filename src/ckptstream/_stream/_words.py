@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Mapping
 
 from .._model import PatternStatus, RunStatus, printable
 from .._scan import Look, Trouble
@@ -123,8 +124,8 @@ def _runs(count: int) -> str:
     return "1 run" if count == 1 else f"{count} runs"
 
 
-def _parts(unreadable: tuple[str, ...]) -> str:
-    first, *others = unreadable
+def _parts(unreadable: Mapping[str, str]) -> str:
+    first, *others = unreadable.values()
     more = f" and {len(others)} more" if others else ""
     return f"a part cannot be read ({first}){more}"
 
@@ -146,7 +147,7 @@ def status_of_pattern(pattern: Pattern) -> PatternStatus:
 def report_pattern(pattern: Pattern) -> None:
     """Log why no run comes of it; each that comes or goes is a record of its own."""
     hangs = pattern.hangs is not None
-    if hangs or not len(pattern):
+    if hangs or not len(pattern) or pattern.look.trouble is not None:
         reason = pattern_waits_for(pattern)
     else:
         reason = _parts(pattern.unreadable) if pattern.unreadable else ""

@@ -39,6 +39,7 @@ class Job(Generic[T]):
         self.lane: str | None = None  # None: not asked yet
         self.done = False
         self.started = False
+        self.held = False  # back, since enough calls hang where this one goes
         self.began_at = math.inf  # by time.monotonic
         self.alive_at = time.monotonic()
         self.kept_waiting: Callable[[], bool] = lambda: False
@@ -67,9 +68,9 @@ class Job(Generic[T]):
         A job that waits for its turn does not hang; one that waits for threads that hang does.
         """
         silent = self.silent
-        if self.done or silent < HUNG_AFTER or not (self.started or self.kept_waiting()):
+        if self.done or silent < HUNG_AFTER:
             return None
-        return silent
+        return silent if self.started or self.held or self.kept_waiting() else None
 
     def notify(self, callback: Callable[[], None], mailbox: Mailbox | None = None) -> None:
         """

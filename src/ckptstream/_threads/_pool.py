@@ -48,13 +48,12 @@ class _Workers:
         self.hung: set[Job[object]] = set()
         self.held: list[Job[object]] = []
         self.closed = False
+        self.untold: Mailbox | None = None  # holds news of which the event loop was not told
         self.told = -math.inf  # when the event loop was told last, by time.monotonic
 
     def keeps_waiting(self) -> bool:
-        """Whether what has not begun waits for threads that hang."""
-        return len(self.hung) >= HUNG_THREADS and (
-            bool(self.held) or self.threads <= len(self.hung)
-        )
+        """Whether what has not begun, and is not held back, waits for threads that hang."""
+        return len(self.hung) >= HUNG_THREADS and self.threads <= len(self.hung)
 
     def hire(self) -> None:
         """Start the threads that are needed and allowed. The lock is held."""
@@ -89,8 +88,10 @@ class _Workers:
         # other after each look, for three times as long as the looks took.
         now = time.monotonic()
         if mailbox is not None and (not self.jobs or now - self.told >= _TELL_AFTER):
-            self.told = now
+            self.told, self.untold = now, None
             mailbox.wake()
+        else:
+            self.untold = mailbox
 
     def _next(self) -> Job[object] | None:
         """Wait for a job; None if the thread is to end."""
@@ -103,6 +104,9 @@ class _Workers:
                 if self.jobs:
                     return self.jobs.popleft()
                 self.idle += 1
+                untold, self.untold = self.untold, None
+            if untold is not None:  # The other thread has taken the last job, which may be slow.
+                untold.wake()
             try:
                 self.calls.get(timeout=IDLE_SECONDS)
             except queue.Empty:
@@ -130,6 +134,7 @@ class _Workers:
                 if not unknown:
                     if crowded and self._is_blocked(job):
                         self.held.append(job)
+                        job.held = True
                         self.pending -= 1
                         return False
                     self.running.add(job)
@@ -154,6 +159,7 @@ class _Workers:
             if self.held and (hung or job.lane in {other.lane for other in self.hung}):
                 self.pending += len(self.held)
                 for held in self.held:
+                    held.held = False
                     self.add(held)
                 self.held.clear()
             self.hire()

@@ -186,6 +186,26 @@ async def test_twenty_jobs_on_one_hung_mount_take_four_threads(gate: Gate) -> No
 
 
 @pytest.mark.usefixtures("impatient")
+async def test_a_job_that_waits_for_its_turn_is_not_said_to_hang(gate: Gate) -> None:
+    """
+    Not even while others are held back: healthy threads are at work, and come to it.
+    """
+    pool, busy = current_pool(), Gate()
+    await hang(pool, gate, 20)
+    await until(lambda: 20 - HUNG_THREADS == len(pool._workers.held))
+    beats = [job(busy.enter, f"/healthy/{number}") for number in range(HEALTHY_THREADS)]
+    for each in beats:
+        pool.submit(each, nothing)
+    await until(lambda: busy.inside == HEALTHY_THREADS)
+    waiting = job(lambda: "served", "/healthy")
+    pool.submit(waiting, nothing)
+
+    await until(lambda: waiting.silent > 2 * 0.03)
+    assert (None, False) == (waiting.hangs, waiting.started)
+    busy.open()
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_what_was_held_back_runs_once_the_mount_answers(gate: Gate) -> None:
     """
     Nobody has to ask again, and the surplus threads end.

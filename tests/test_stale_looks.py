@@ -8,15 +8,17 @@ import shutil
 from pathlib import Path
 
 import pytest
-from steering import HeldWatcher, drained, steps, virtual
+from observing import linux
+from steering import HeldWatcher, drained, rest, virtual
 from sweeping import came, finish, sweep_of
 
 from ckptstream import follow
 from ckptstream.testing import ManualWatcher, save
 
-pytestmark = [pytest.mark.anyio, virtual]
+pytestmark = pytest.mark.anyio
 
 
+@virtual
 @pytest.mark.parametrize("change", ["a new one", "one deleted"])
 async def test_a_run_that_left_and_came_back_during_a_look(tmp_path: Path, change: str) -> None:
     """
@@ -51,20 +53,22 @@ async def test_a_run_that_left_and_came_back_during_a_look(tmp_path: Path, chang
     assert () == left
 
 
-async def test_what_is_only_watched_is_not_verified(run: Path, watcher: ManualWatcher) -> None:
+@linux
+async def test_what_is_only_watched_is_not_verified(run: Path) -> None:
     """
     A queued checkpoint that loses its model is not handed out, whatever else was looked at.
     """
     for step in (1, 2, 3):
         save(run, step)
-    stream = follow(run, layout="hf", watcher=watcher, timeout=1)
+    stream = follow(run, layout="hf", timeout=0.1)
     assert 1 == (await anext(stream)).step
     (model,) = (run / "checkpoint-3").glob("*.safetensors")
     model.unlink()
 
-    assert [2] == await steps(stream, watcher)
+    assert [2] == await rest(stream)
 
 
+@virtual
 async def test_what_comes_after_until_step_is_not_missed(
     tmp_path: Path, watcher: ManualWatcher
 ) -> None:

@@ -200,7 +200,8 @@ class Following:
 
     def renew(self, call: int) -> None:
         """The caller has asked again: what is being looked at serves that call, too."""
-        for run in self._in_flight:
+        # It only spares a second look, and must not cost more than that at each call.
+        for run in islice(self._in_flight, _CONSIDERED):
             run.renew(call)
 
     @property

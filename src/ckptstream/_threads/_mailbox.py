@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import weakref
 from collections import deque
 from collections.abc import Callable
 
 from anyio import RunFinishedError
-from anyio.lowlevel import RunVar, current_token
+from anyio.lowlevel import current_token
+
+from ._per_loop import PerLoop
 
 
 class Mailbox:
@@ -46,15 +47,4 @@ class Mailbox:
             self._calls.popleft()()
 
 
-# Weak: a strong value would keep what the loop has called last for ever.
-_mailboxes: RunVar[weakref.ref[Mailbox]] = RunVar("ckptstream_mailbox")
-
-
-def current_mailbox() -> Mailbox:
-    """What threads tell the event loop that runs now. It lives as long as somebody holds it."""
-    reference = _mailboxes.get(None)
-    mailbox = None if reference is None else reference()
-    if mailbox is None:
-        mailbox = Mailbox()
-        _mailboxes.set(weakref.ref(mailbox))
-    return mailbox
+current_mailbox = PerLoop("ckptstream_mailbox", Mailbox)

@@ -18,10 +18,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
-from anyio.lowlevel import RunVar
-
 from ._job import HUNG_AFTER, Job
 from ._mailbox import Mailbox, current_mailbox
+from ._per_loop import PerLoop
 
 T = TypeVar("T")
 
@@ -226,15 +225,4 @@ class Pool:
         self._workers.close()
 
 
-# Weak: a strong value would keep the pool, through it the loop's last callbacks, for ever.
-_pools: RunVar[weakref.ref[Pool]] = RunVar("ckptstream_pool")
-
-
-def current_pool() -> Pool:
-    """The pool of the event loop that runs now. It lives as long as somebody holds it."""
-    reference = _pools.get(None)
-    pool = None if reference is None else reference()
-    if pool is None:
-        pool = Pool()
-        _pools.set(weakref.ref(pool))
-    return pool
+current_pool = PerLoop("ckptstream_pool", Pool)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import sys
 import time
-import weakref
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 import anyio
-from anyio.lowlevel import RunVar
 
-from .._threads import Job, Pool, current_pool
+from .._threads import Job, PerLoop, Pool, current_pool
 from ._hints import Alarm, Listener, Meaning
 
 if sys.platform == "linux":
@@ -184,14 +182,8 @@ class LoopWatcher:
         return None if self._inotify is None else self._inotify.fd
 
 
-_watchers: RunVar[weakref.ref[LoopWatcher]] = RunVar("ckptstream_watcher")
+def _new_watcher() -> LoopWatcher:
+    return LoopWatcher(current_pool())
 
 
-def current_watcher() -> LoopWatcher:
-    """What the streams of the event loop that runs now share. Lives as long as one holds it."""
-    reference = _watchers.get(None)
-    watcher = None if reference is None else reference()
-    if watcher is None:
-        watcher = LoopWatcher(current_pool())
-        _watchers.set(weakref.ref(watcher))
-    return watcher
+current_watcher = PerLoop("ckptstream_watcher", _new_watcher)

@@ -116,6 +116,8 @@ async def at_rest(stream: CheckpointStream) -> None:
         if watcher is None:
             return stream.status().ended is not None
         waiting = engine._alarm in watcher._waiting and not engine._alarm.rung  # type: ignore[attr-defined]
-        return waiting and not any(member.looking for member in engine._following.roster.members())
+        return waiting and not any(
+            member.flight.looking for member in engine._following.roster.members()
+        )
 
     await until(idle)

@@ -63,7 +63,7 @@ async def waits(stream: CheckpointStream) -> None:
     def idle() -> bool:
         watcher = engine._watcher
         waiting = watcher is not None and engine._alarm in watcher._waiting  # type: ignore[attr-defined]
-        looking = any(run.looking for run in engine._following.roster.runs.values())
+        looking = any(run.flight.looking for run in engine._following.roster.runs.values())
         return waiting and not looking and not engine._alarm.rung
 
     await until(idle)

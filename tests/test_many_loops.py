@@ -60,7 +60,7 @@ def job_of(stream: CheckpointStream) -> Job[Look] | None:
     The look in flight.
     """
     (run,) = stream.engine._following.roster.runs.values()
-    return run._flight.job
+    return run.flight.job
 
 
 async def settle_in(stream: CheckpointStream, run: Path) -> None:

@@ -148,13 +148,15 @@ class StoreEvidence:
 
         Else a generation could be older than the content that proved it finished.
         """
-        read = {path for path, _ in self._bytes} & self._stats.keys()
-        return all(self._store.stat(path) == self._stats[path] for path in read)
+        return all(self._store.stat(path) == self._stats[path] for path in self._paths_read())
+
+    def _paths_read(self) -> set[str]:
+        return {path for path, _ in self._bytes}
 
     def witness(self) -> Witness | None:
         """What proves that nothing has changed since; None if it lies beside the checkpoint."""
         name = self._name
-        paths = sorted({path for path, _ in self._bytes} | self._fingerprinted)
+        paths = sorted(self._paths_read() | self._fingerprinted)
         if not paths or not all(path.startswith(name) for path in paths):
             return None
         return Witness.of(name, tuple(path[len(name) :] for path in paths), self.stat)

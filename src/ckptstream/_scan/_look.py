@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -38,9 +37,7 @@ class _Looking:
         self._profile: Profile = ground.profile
         self._store = LocalStore(request.directory, ground.profile.inodes, alive)
         full = request.full or watching.moved
-        modified = watching.modified
-        if full and modified is None:
-            modified = os.stat(request.directory).st_mtime_ns
+        modified = watching.modified() if full else -1
         trusted = full and ground.trusted and not request.thorough
         unchanged = trusted and modified == ground.modified
         # Where no pointer was, a new one would have changed the directory's time.
@@ -50,7 +47,7 @@ class _Looking:
         self.result = Look(full=full, pointed=self._pointed)
         if unchanged:
             candidates = known(request)
-        elif full and modified is not None:
+        elif full:
             candidates, ground = listed(request, ground, modified, alive)
         else:
             candidates = hinted(request)

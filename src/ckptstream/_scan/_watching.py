@@ -54,7 +54,7 @@ class Watching:
         self.reason = request.why_poll
         self.out_of: str | None = None
         self.moved = request.ground is None
-        self.modified: int | None = None  # the directory's own time, if it was asked for
+        self._modified: int | None = None  # the directory's own time, if it was asked for
 
     def stand(self) -> Ground:
         """Watch the run and learn what it lies on. Raises `OSError` if it is not there."""
@@ -68,12 +68,18 @@ class Watching:
         found = os.stat(request.directory)
         if not stat.S_ISDIR(found.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), request.directory)
-        self.modified, identity = found.st_mtime_ns, (found.st_dev, found.st_ino)
+        self._modified, identity = found.st_mtime_ns, (found.st_dev, found.st_ino)
         if ground is None or ground.identity != identity:
             known = profile(request.directory)
             self._watch_run(known)
             ground, self.moved = Ground(identity, known, -1, 0.0, False), True
         return ground
+
+    def modified(self) -> int:
+        """The directory's own time, asked for once. Raises `OSError`."""
+        if self._modified is None:
+            self._modified = os.stat(self.directory).st_mtime_ns
+        return self._modified
 
     def _watch_run(self, known: Profile) -> bool:
         """Watch the directory and the way to it; whether it had not been watched before."""

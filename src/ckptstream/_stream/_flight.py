@@ -17,7 +17,7 @@ T = TypeVar("T")
 _AGAIN = 0.1  # seconds between two questions whether a look that was late hangs still
 
 
-class Passenger(Protocol):
+class Passenger(Listener, Protocol):
     """Whose look it is."""
 
     def touch(self) -> None:
@@ -44,17 +44,17 @@ class Flight(Generic[T]):
         self.job: Job[T] | None = None
         self._stale = False  # what the look in flight says is of another time
 
-    def bind(self, watcher: Watcher, listener: Listener | None, passenger: Passenger) -> None:
+    def bind(self, watcher: Watcher, passenger: Passenger, polls: bool) -> None:
         """
         Live in the event loop of *watcher*.
 
         Args:
             watcher: What the loop's streams share.
-            listener: Who wants to be told; None to poll.
-            passenger: Whom to tell when the look in flight has ended; held weakly.
+            passenger: Whom to tell of events, and of the end of the look in flight; held weakly.
+            polls: Whether it wants no events.
         """
         self.watcher = watcher
-        self.subscription = None if listener is None else watcher.subscribe(listener)
+        self.subscription = None if polls else watcher.subscribe(passenger)
         if self.job is not None and not self.job.started:
             # The threads that were to make this look may have gone with their event loop.
             self.job, self._stale = None, False
@@ -70,6 +70,18 @@ class Flight(Generic[T]):
         assert self.watcher is not None
         self.job = Job(look, partial(mount_point, self._directory))
         self.watcher.submit(self.job, partial(_tell, weakref.ref(passenger)))
+
+    def take_disturbed(self) -> bool:
+        """Whether an event came before its watch was registered, so that another look is due."""
+        if self.subscription is None:
+            return False
+        disturbed, self.subscription.disturbed = self.subscription.disturbed, False
+        return disturbed
+
+    @property
+    def looking(self) -> bool:
+        """Whether a look is in flight."""
+        return self.job is not None
 
     @property
     def is_told(self) -> bool:

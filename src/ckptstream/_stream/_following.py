@@ -88,9 +88,9 @@ class Following:
         try:
             news = run.merge(now)
         finally:
-            if not run.looking:
+            if not run.flight.looking:
                 self._in_flight.pop(run, None)
-        busy = run.looking or run in self._laden or self._unsealed
+        busy = run.flight.looking or run in self._laden or self._unsealed
         if not news and run.told.reason and not busy:
             return  # As most often, where runs are polled.
         self._sort(run, now)
@@ -175,12 +175,15 @@ class Following:
         """A run whose next checkpoint is good to go. Have the first few verified, if none is."""
         if self._unsealed:
             return None
-        ahead = _AHEAD
-        # Of those that are being looked at only the ones that hang could be many, and not for long.
-        answered = (run for run in self._offers if not run.looking or run.ready(now, call))
-        for run in islice(answered, _CONSIDERED):
+        considered, ahead = 0, _AHEAD
+        for run in self._offers:
             if run.ready(now, call):
                 return run
+            if run.flight.looking:
+                continue  # Only those that hang could be many, and not for long.
+            considered += 1
+            if considered > _CONSIDERED:
+                break
             if ahead and run.wants_to_verify(now, call):
                 ahead -= 1
                 self._wanting[run] = None
@@ -188,7 +191,7 @@ class Following:
 
     def start_looks(self, now: float, call: int) -> None:
         for item in self._wanting:
-            if not item.looking:
+            if not item.flight.looking:
                 if isinstance(item, Run):
                     self._in_flight[item] = None
                 self._started = now
@@ -207,7 +210,9 @@ class Following:
     @property
     def looks(self) -> bool:
         """Whether a look is in flight."""
-        return bool(self._in_flight) or any(pattern.looking for pattern in self.roster.patterns)
+        return bool(self._in_flight) or any(
+            pattern.flight.looking for pattern in self.roster.patterns
+        )
 
     @property
     def lands(self) -> float:
@@ -254,7 +259,7 @@ class Following:
         """Watch nothing any more."""
         self._watcher = None
         for member in self.roster.members():
-            member.unbind()
+            member.flight.unbind()
 
     def all_changed(self) -> None:
         """Anything may have happened anywhere."""

@@ -54,7 +54,7 @@ class Pattern:
         self._root, self._parts = split(text)
         self._options = options
         self._agenda = weakref.ref(agenda)
-        self._flight: Flight[Matches] = Flight(self._root or ".")
+        self.flight: Flight[Matches] = Flight(self._root or ".")
         self._began = -math.inf  # when the look in flight began, on the event loop's clock
         self._ground: Ground | None = None
         self._hints = Hints()
@@ -87,7 +87,7 @@ class Pattern:
     def touch(self) -> None:
         """There is something to do: attend to it when the stream wakes, which is now."""
         agenda = self._agenda()
-        if agenda is not None and self._flight.watcher is not None:
+        if agenda is not None and self.flight.watcher is not None:
             agenda.touch(self)
 
     # Looks.
@@ -100,31 +100,17 @@ class Pattern:
     def bind(self, watcher: Watcher) -> None:
         """Live in the event loop of *watcher*; look at everything."""
         self._timers.restart()
-        self._flight.bind(watcher, None if self._options.polls else self, self)
+        self.flight.bind(watcher, self, self._options.polls)
         self._hints.everything = True
         self.touch()
 
-    def unbind(self) -> None:
-        """Watch nothing any more."""
-        self._flight.unbind()
-
-    @property
-    def looking(self) -> bool:
-        """Whether a look is in flight."""
-        return self._flight.job is not None
-
-    @property
-    def hangs(self) -> float | None:
-        """Seconds since the storage last answered, if the look in flight hangs."""
-        return self._flight.hangs
-
     def wants_look(self, now: float) -> bool:
         """Whether to look now, at whatever may have changed."""
-        return not self.looking and (bool(self._hints) or self._timers.next <= now)
+        return not self.flight.looking and (bool(self._hints) or self._timers.next <= now)
 
     def due(self, now: float) -> float:
         """When there will be something to do, if nothing happens before."""
-        return self._flight.asked_again(now) if self.looking else self._timers.next
+        return self.flight.asked_again(now) if self.flight.looking else self._timers.next
 
     def start_look(self, now: float, call: int) -> None:
         """Begin the look that is due."""
@@ -137,11 +123,11 @@ class Pattern:
             hints=self._hints.give().keys(),
             full=full,
             ground=self._ground,
-            subscription=self._flight.subscription,
+            subscription=self.flight.subscription,
             why_poll=self._options.why_poll,
             trust_any=self._options.watcher != "auto",
         )
-        self._flight.start(partial(match, request), self)
+        self.flight.start(partial(match, request), self)
 
     def merge(self, now: float) -> Change | None:
         """
@@ -150,9 +136,9 @@ class Pattern:
         Raises:
             NotADirectoryError: If the first look finds a file.
         """
-        if not self._flight.has_landed:
+        if not self.flight.has_landed:
             return None
-        matches = self._flight.take()
+        matches = self.flight.take()
         result = matches.look
         if result.found_a_file and self.ended is None:
             self._hints.everything = True
@@ -166,10 +152,7 @@ class Pattern:
         if result.trouble is None:
             self._hints.spend()
         self._hints.everything |= result.again
-        subscription = self._flight.subscription
-        if subscription is not None:
-            self._hints.everything |= subscription.disturbed
-            subscription.disturbed = False
+        self._hints.everything |= self.flight.take_disturbed()
         self._timers.set(result, now, thorough=result.full or result.trouble is not None)
         self._sealed |= self._timers.is_last(result, self._began, now)
         return change
@@ -204,7 +187,7 @@ class Pattern:
     @property
     def sealed(self) -> bool:
         """Whether the last look is complete. A pattern whose storage hangs does not count."""
-        self._sealed |= self.hangs is not None and self._timers.last_from < math.inf
+        self._sealed |= self.flight.hangs is not None and self._timers.last_from < math.inf
         return self._sealed
 
     def __contains__(self, run: str) -> bool:

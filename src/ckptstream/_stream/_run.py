@@ -34,7 +34,6 @@ class Run:
     __slots__ = (
         "__weakref__",
         "_agenda",
-        "_flight",
         "_ground",
         "_hints",
         "_listed",
@@ -42,6 +41,7 @@ class Run:
         "_moment",
         "_timers",
         "directory",
+        "flight",
         "ledger",
         "left",
         "named",
@@ -60,7 +60,7 @@ class Run:
         self.options = options
         # Weak: a stream that is dropped must go at once, not when the garbage is collected.
         self._agenda = weakref.ref(agenda)
-        self._flight: Flight[Look] = Flight(directory)
+        self.flight: Flight[Look] = Flight(directory)
         self._moment = Moment()  # of the look in flight
         self._looked = self._listed = Moment()  # of the last look, and of the last listing, merged
         self._ground: Ground | None = None
@@ -87,7 +87,7 @@ class Run:
     def touch(self) -> None:
         """There is something to do: attend to it when the stream wakes, which is now."""
         agenda = self._agenda()
-        if agenda is not None and self._flight.watcher is not None:  # Else bind() does it.
+        if agenda is not None and self.flight.watcher is not None:  # Else bind() does it.
             agenda.touch(self)
 
     # Looks.
@@ -101,39 +101,25 @@ class Run:
     def bind(self, watcher: Watcher) -> None:
         """Live in the event loop of *watcher*; look at everything."""
         self._timers.restart()
-        self._flight.bind(watcher, None if self.options.polls else self, self)
+        self.flight.bind(watcher, self, self.options.polls)
         self._hints.everything = True
         # A look in flight does not know what happened between the two loops.
         self._moment = self._moment._replace(thorough=False)
         self.touch()
 
-    def unbind(self) -> None:
-        """Watch nothing any more."""
-        self._flight.unbind()
-
-    @property
-    def looking(self) -> bool:
-        """Whether a look is in flight."""
-        return self._flight.job is not None
-
-    @property
-    def hangs(self) -> float | None:
-        """Seconds since the storage last answered, if the look in flight hangs."""
-        return self._flight.hangs
-
     def renew(self, call: int) -> None:
         """A look that is still going on when the caller asks again serves that call, too."""
-        job = self._flight.job
+        job = self.flight.job
         if job is not None and not job.done and time.monotonic() - job.began_at < _BRIEF:
             self._moment = self._moment._replace(call=call)
 
     def wants_look(self, now: float) -> bool:
         """Whether to look now, at whatever may have changed."""
-        return not self.looking and (bool(self._hints) or self._timers.next <= now)
+        return not self.flight.looking and (bool(self._hints) or self._timers.next <= now)
 
     def wants_to_verify(self, now: float, call: int) -> bool:
         """Whether to look now, since the next checkpoint was not verified in this call."""
-        return self.may_deliver(now) and not self.looking and not self._is_verified(call)
+        return self.may_deliver(now) and not self.flight.looking and not self._is_verified(call)
 
     def _is_verified(self, call: int) -> bool:
         head = self.ledger.candidate()
@@ -149,33 +135,33 @@ class Run:
 
     def _is_fresh(self, seen: Moment) -> bool:
         """Whether a look as good as ended just now: an event would have told of any change."""
-        told = self._flight.is_told and self.sight.look.watcher == "inotify"
+        told = self.flight.is_told and self.sight.look.watcher == "inotify"
         return told and seen.events == self._hints.events and time.monotonic() - seen.ended < _FRESH
 
     def may_deliver(self, now: float) -> bool:
         """Whether nothing but a verification stands between the user and what is queued."""
-        answers = self.sight.look.trouble is None and self.hangs is None
+        answers = self.sight.look.trouble is None and self.flight.hangs is None
         return answers and self.ledger.eligible <= now
 
     def ready(self, now: float, call: int) -> bool:
         """Whether the next checkpoint may be handed out as it stands."""
         if self.ledger.candidate() is None or not self.may_deliver(now):
             return False
-        if self.options.latest_only and (self._hints or self.looking):
+        if self.options.latest_only and (self._hints or self.flight.looking):
             return False
         return self._is_verified(call)
 
     def due(self, now: float) -> float:
         """When there will be something to do, if nothing happens before."""
-        if self.looking:
-            return self._flight.asked_again(now)
+        if self.flight.looking:
+            return self.flight.asked_again(now)
         due = self._timers.next
         waits = self.ledger.eligible > now and self.ledger.candidate() is not None
         return min(due, self.ledger.eligible) if waits else due
 
     def start_look(self, now: float, call: int) -> None:
         """Begin the look that is due, in the caller's call of that number."""
-        watcher = self._flight.watcher
+        watcher = self.flight.watcher
         assert watcher is not None
         thorough = self._timers.safety_at <= now
         full = self._hints.everything or thorough or self._timers.poll_at <= now
@@ -196,12 +182,12 @@ class Run:
             full=full,
             thorough=thorough,
             ground=self._ground,
-            subscription=self._flight.subscription,
+            subscription=self.flight.subscription,
             why_poll=self.options.why_poll,
             trust_any=self.options.watcher != "auto",
             clock=watcher.clock,
         )
-        self._flight.start(partial(look, request), self)
+        self.flight.start(partial(look, request), self)
 
     def merge(self, now: float) -> bool | None:
         """
@@ -213,16 +199,15 @@ class Run:
         Raises:
             NotADirectoryError: If the first look finds a file.
         """
-        if not self._flight.has_landed or self._flight.take_stale():
+        if not self.flight.has_landed or self.flight.take_stale():
             return None
-        assert self._flight.watcher is not None
+        assert self.flight.watcher is not None
         try:
-            result = self._flight.take()
+            result = self.flight.take()
         except BaseException:
             self._hints.everything = True  # A layout of the user's failed.
             raise
-        a_file = result.trouble is Trouble.NOT_A_DIRECTORY
-        if a_file and self.named and not self.ledger.looked:
+        if result.found_a_file and self.named and not self.ledger.looked:
             self._hints.everything = True
             raise NotADirectoryError(f"{result.detail}: name the directory that holds checkpoints")
         before, waited = self.sight.look, now - self._moment.began >= HUNG_AFTER
@@ -231,9 +216,7 @@ class Run:
         self.sight = Sight(time.monotonic(), result)
         self._looked = self._moment._replace(ended=time.monotonic())
         if not nothing_new:
-            self.ledger.merge(
-                result, self._hints.judged, self._looked, self._flight.watcher.clock()
-            )
+            self.ledger.merge(result, self._hints.judged, self._looked, self.flight.watcher.clock())
         self._ground = result.ground
         if result.trouble is None:
             self._hints.spend()
@@ -245,14 +228,11 @@ class Run:
         if result.trouble is None and result.full:
             self._listed = self._looked
         self._hints.everything |= result.again  # The way has changed meanwhile.
-        subscription = self._flight.subscription
-        if subscription is not None:
-            if result.watcher == "inotify":
-                # What has just been finished is watched from the next look on, not at the cost of
-                # its own delivery.
-                self._hints.watch(self.ledger.fresh)
-            self._hints.everything |= subscription.disturbed
-            subscription.disturbed = False
+        if result.watcher == "inotify":
+            # What has just been finished is watched from the next look on, not at the cost of its
+            # own delivery.
+            self._hints.watch(self.ledger.fresh)
+        self._hints.everything |= self.flight.take_disturbed()
         self._timers.set(result, now, self._looked.thorough)
         if self._timers.is_last(result, self._looked.began, now):
             self.seal()
@@ -274,20 +254,20 @@ class Run:
     @property
     def sealed(self) -> bool:
         """Whether the last look is complete. A run whose storage hangs does not count."""
-        if self.hangs is not None and self._timers.last_from < math.inf:
+        if self.flight.hangs is not None and self._timers.last_from < math.inf:
             self.seal()
         return self.ledger.sealed
 
     @property
     def exhausted(self) -> bool:
         """After the last look: whether there is nothing left to deliver."""
-        out_of_reach = self.hangs is not None or self.sight.look.trouble is not None
+        out_of_reach = self.flight.hangs is not None or self.sight.look.trouble is not None
         return out_of_reach or self.ledger.candidate() is None
 
     def leave(self) -> None:
         """The directory is gone for good, as far as can be known: what was queued is lost."""
-        self.unbind()
-        self._flight.expire()
+        self.flight.unbind()
+        self.flight.expire()
         self._hints.everything = True
         self.ledger.lose_all()
         self.left, self.sight, self._ground = True, Sight(), None

@@ -23,7 +23,7 @@ _KEEP_MORE = "have the trainer keep more checkpoints"
 def waiting_for(run: Run) -> str:
     """What a run waits for, in words that do not change while nothing changes."""
     look, ledger = run.sight.look, run.ledger
-    if run.hangs is not None:
+    if run.flight.hangs is not None:
         return "the storage does not answer"
     if run.left:
         return "the directory is gone"
@@ -99,14 +99,14 @@ def status_of(run: Run) -> RunStatus:
         missed=ledger.missed,
         missed_count=ledger.missed_count,
         skipped=ledger.skipped,
-        unanswered=run.hangs,
+        unanswered=run.flight.hangs,
     )
 
 
 def pattern_waits_for(pattern: Pattern) -> str:
     """What a pattern waits for."""
     look = pattern.look
-    if pattern.hangs is not None:
+    if pattern.flight.hangs is not None:
         return "the storage does not answer"
     if pattern.ended is None:
         return "waiting for the first look"
@@ -140,13 +140,13 @@ def status_of_pattern(pattern: Pattern) -> PatternStatus:
         watcher_reason="" if ended is None else look.reason,
         last_look=None if ended is None else time.monotonic() - ended,
         waiting_for=pattern_waits_for(pattern),
-        unanswered=pattern.hangs,
+        unanswered=pattern.flight.hangs,
     )
 
 
 def report_pattern(pattern: Pattern) -> None:
     """Log why no run comes of it; each that comes or goes is a record of its own."""
-    hangs = pattern.hangs is not None
+    hangs = pattern.flight.hangs is not None
     if hangs or not len(pattern) or pattern.look.trouble is not None:
         reason = pattern_waits_for(pattern)
     else:
@@ -175,7 +175,7 @@ def report(run: Run) -> None:
     Each new reason for waiting is one INFO record; what needs a person is one WARNING.
     """
     told, look = run.told, run.sight.look
-    if run.hangs is not None or look.trouble is not None or run.ledger.candidate() is None:
+    if run.flight.hangs is not None or look.trouble is not None or run.ledger.candidate() is None:
         reason = waiting_for(run)
         if reason != told.reason:
             told.reason = reason
@@ -194,7 +194,7 @@ def report_limit(limit: str, path: str, watcher: Watcher) -> None:
 
 def _warn(run: Run, reason: str) -> None:
     look, layout = run.sight.look, run.options.layout.name
-    if run.hangs is not None:
+    if run.flight.hangs is not None:
         _once(run, f"{reason}; other runs go on: check the mount")
     elif look.trouble is Trouble.MISSING:
         _once(run, f"{reason}: check the path, {look.detail}")

@@ -88,7 +88,7 @@ class Bench:
         if not safety:
             seconds = min(seconds, _STEADY)
         with self.child("idle", title, size, seconds=seconds) as child:
-            result = child.hear(seconds + 300)
+            result = child.hear(seconds + 600)
         short = safety and seconds < LEAST_IDLE
         note = f"{seconds:g} s" + (" only: not two safety looks" if short else "")
         return {"note": note, **result}
@@ -98,7 +98,7 @@ class Bench:
         seconds, result = list[float](), dict[str, Any]()
         for _ in range(self.options.rounds):
             with self.child("start", title, size, MANY_OLD) as child:
-                result = {**child.hear(300)}
+                result = {**child.hear(600)}
             if "trouble" in result:
                 return result
             seconds.append(result["seconds"])
@@ -125,7 +125,7 @@ class Bench:
                 Child(measure="write") as other,
             ):
                 for batch in moves:
-                    ready = child.hear(300)
+                    ready = child.hear(600)
                     if "trouble" in ready:
                         return ready
                     times = other.tell(moves=batch, seconds=seconds)["times"]

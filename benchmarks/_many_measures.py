@@ -17,7 +17,7 @@ from _common import threads, usage
 from _many_peers import CONTENDERS, Contender, Heard, Looked, give_up, say
 from anyio.abc import TaskGroup
 
-_LOOKING = 120.0  # seconds until a first look is given up
+_LOOKING = 300.0  # seconds until a first look is given up
 PATIENCE = 30.0  # seconds until what was not delivered is given up
 _SETTLED = 7.0  # seconds after the first look: idle threads have left, too
 _RESTED = 3.0  # seconds after the first look: no directory is new any more

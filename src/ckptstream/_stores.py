@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 from ._model import FileStat
@@ -99,11 +100,15 @@ def _mounts() -> list[_Mount]:
     """All mounts, from proc_pid_mountinfo(5)."""
     try:
         with open("/proc/self/mountinfo", "rb") as file:
-            lines = file.read().splitlines()
+            return _parse_mounts(file.read())
     except OSError:
         return []
+
+
+@lru_cache(maxsize=1)  # Parsing takes as long as a look, and mounts seldom change.
+def _parse_mounts(content: bytes) -> list[_Mount]:
     mounts = list[_Mount]()
-    for line in lines:
+    for line in content.splitlines():
         left, _, right = line.partition(b" - ")
         number, parent, _, _, point = left.split()[:5]
         point = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), point)

@@ -11,7 +11,7 @@ from ..layouts._auto import NOBODY
 from ._attempt import attempt
 from ._candidates import Candidates, foreign, hinted, known, listed
 from ._evidence import StoreEvidence
-from ._memory import Entry, Look, Request
+from ._memory import Entry, Look, Request, Witness
 from ._watching import Watching
 
 _POINTER_SIZE = 4 << 20  # bytes read of a pointer file at most
@@ -96,6 +96,9 @@ class _Looking:
         if name in self._request.newest and self._watching.kind == "inotify":
             places = {(name + file).rpartition("/")[0] for file in witness.files} - {""}
             self._watching.watch_entry(name, places)
+        return self._holds(name, witness)
+
+    def _holds(self, name: str, witness: Witness) -> bool:
         try:
             return witness.is_same(name, self._store.stat)
         except OSError:
@@ -105,7 +108,10 @@ class _Looking:
         old = self._request.entries.get(name)
         entry, evidence = self._judge(name, members, old)
         wanted = entry.missing is not None or name in self._request.newest
-        if wanted and self._watching.watch_entry(name, evidence.places):
+        # What an event told of is among the newest from now on.
+        told = not self.result.full and self._request.hints.get(name) is not None
+        fresh = (wanted or told) and self._watching.watch_entry(name, evidence.places)
+        if fresh and not (entry.witness is not None and self._holds(name, entry.witness)):
             entry, evidence = self._judge(name, members, old)
         if evidence.again is not None and entry.missing is not None:
             self.result.settling[name] = evidence.again

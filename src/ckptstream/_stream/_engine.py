@@ -27,7 +27,6 @@ class Engine:
 
     __slots__ = (
         "_alarm",
-        "_call",
         "_deadline",
         "_ended",
         "_ending",
@@ -45,7 +44,6 @@ class Engine:
         self._guard = anyio.ResourceGuard("waiting for a checkpoint in")
         self._watcher: Watcher | None = None
         self._epoch: float | None = None  # the event loop's time when time.monotonic() was 0
-        self._call = 0  # counts the calls of next_or_expired
         self._deadline: float | None = None  # survives cancelled calls
         self._ending: str | None = None  # why a last look is to be taken
         self._ended: str | None = None
@@ -65,7 +63,7 @@ class Engine:
         with self._guard:
             await anyio.lowlevel.checkpoint()
             self._bind()
-            self._begin_call()
+            self._following.ask()
             remaining = self._remaining()
             if remaining is not None and remaining <= 0 and self.options.timeout_fn is None:
                 # There is only the last look left, and no other before it.
@@ -91,10 +89,6 @@ class Engine:
             run = await self._find()
             # Nothing awaits after this line, nor above: a cancelled caller loses no checkpoint.
             return self._hand_out(run)
-
-    def _begin_call(self) -> None:
-        self._call += 1
-        self._following.renew(self._call)
 
     # The wait.
 
@@ -147,13 +141,13 @@ class Engine:
             following.attend(now)
             if self._ended is not None:
                 continue  # A handler of a log record has closed the stream.
-            run = following.choose(now, self._call)
+            run = following.choose(now)
             if run is not None:
                 return run
             if self._is_over:
                 self.end(self._ending or "every run has reached until_step")
                 continue
-            following.start_looks(now, self._call)
+            following.start_looks(now)
             if not self._alarm.rung:
                 brief = now < following.lands
                 until = min(following.next, following.lands) if brief else following.next

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -55,15 +56,20 @@ class Flight(Generic[T]):
         """
         self.watcher = watcher
         self.subscription = None if polls else watcher.subscribe(passenger)
-        if self.job is not None and not self.job.started:
-            # The threads that were to make this look may have gone with their event loop.
-            self.job, self._stale = None, False
+        self._drop_unbegun()
         if self.job is not None:
             self.job.notify(partial(_tell, weakref.ref(passenger)))
 
     def unbind(self) -> None:
         """Watch nothing any more."""
         self.watcher = self.subscription = None
+        self._drop_unbegun()
+
+    def _drop_unbegun(self) -> None:
+        # The threads that were to make this look go, or have gone, with their event loop; what it
+        # was to watch with must not stay open for it.
+        if self.job is not None and not self.job.started:
+            self.job, self._stale = None, False
 
     def start(self, look: Callable[[Callable[[], None]], T], passenger: Passenger) -> None:
         """Have a thread make a look, and the event loop tell *passenger*, who is held weakly."""
@@ -104,6 +110,16 @@ class Flight(Generic[T]):
     def has_landed(self) -> bool:
         """Whether there is a result to take."""
         return self.job is not None and self.job.done
+
+    def age_at(self, moment: float) -> float:
+        """
+        Seconds since the look had begun; infinite if it was over by then.
+
+        Args:
+            moment: By `time.monotonic`.
+        """
+        assert self.job is not None
+        return moment - self.job.began_at if moment < self.job.ended_at else math.inf
 
     def take(self) -> T:
         """The result of the look, or raise what it raised. Only when there is one."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
-from itertools import islice
 
 from .._model import Checkpoint, printable
 from .._scan import Look
 from .._watchers import Alarm, Watcher
 from ._agenda import Agenda
 from ._pattern import Change, Pattern
+from ._queued import Asked
 from ._roster import Roster
 from ._run import Run
 from ._words import logger, report, report_end, report_left, report_limit, report_pattern
@@ -34,6 +35,7 @@ class Following:
 
     __slots__ = (
         "_agenda",
+        "_asked",
         "_ends",
         "_in_flight",
         "_laden",
@@ -59,6 +61,7 @@ class Following:
         self._in_flight: dict[Run, None] = {}
         self._unsealed: dict[Run | Pattern, None] = {}  # who is before the end of its last look
         self._looks_last = False
+        self._asked = Asked()
         self._started = -math.inf  # when the last look began
         self._watcher: Watcher | None = None
 
@@ -86,7 +89,7 @@ class Following:
     def _attend_to_run(self, run: Run, now: float) -> None:
         news: bool | None = None
         try:
-            news = run.merge(now)
+            news = run.merge(now, self._asked)
         finally:
             if not run.flight.looking:
                 self._in_flight.pop(run, None)
@@ -171,11 +174,15 @@ class Following:
         if run.sealed:
             self._unsealed.pop(run, None)
 
-    def choose(self, now: float, call: int) -> Run | None:
+    def ask(self) -> None:
+        """The user asks for a checkpoint, once more."""
+        self._asked = Asked(self._asked.call + 1, time.monotonic())
+
+    def choose(self, now: float) -> Run | None:
         """A run whose next checkpoint is good to go. Have the first few verified, if none is."""
         if self._unsealed:
             return None
-        considered, ahead = 0, _AHEAD
+        considered, ahead, call = 0, _AHEAD, self._asked.call
         for run in self._offers:
             if run.ready(now, call):
                 return run
@@ -189,23 +196,18 @@ class Following:
                 self._wanting[run] = None
         return None
 
-    def start_looks(self, now: float, call: int) -> None:
+    def start_looks(self, now: float) -> None:
+        """Begin the looks that are wanted."""
         for item in self._wanting:
             if not item.flight.looking:
                 if isinstance(item, Run):
                     self._in_flight[item] = None
                 self._started = now
-                item.start_look(now, call)
+                item.start_look(now, self._asked.call)
                 self._agenda.schedule(item, now)
         if self._wanting and self._watcher is not None:
             self._wanting.clear()
             self._watcher.begin()
-
-    def renew(self, call: int) -> None:
-        """The caller has asked again: what is being looked at serves that call, too."""
-        # It only spares a second look, and must not cost more than that at each call.
-        for run in islice(self._in_flight, _CONSIDERED):
-            run.renew(call)
 
     @property
     def looks(self) -> bool:

@@ -11,6 +11,19 @@ from .._model import Checkpoint
 from .._scan import Entry
 
 
+class Asked(NamedTuple):
+    """
+    When the user asked for a checkpoint.
+
+    Attributes:
+        call: The number of that call.
+        moment: When it was made, by `time.monotonic`.
+    """
+
+    call: int = 0
+    moment: float = -math.inf
+
+
 class Moment(NamedTuple):
     """
     When a look was made.

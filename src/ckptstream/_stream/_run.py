@@ -14,7 +14,7 @@ from ._agenda import Touched
 from ._flight import Flight
 from ._hints import Hints
 from ._ledger import Ledger
-from ._queued import Moment
+from ._queued import Asked, Moment
 from ._sight import Sight, Told
 from ._timers import Timers
 from .arguments import Options
@@ -107,12 +107,6 @@ class Run:
         self._moment = self._moment._replace(thorough=False)
         self.touch()
 
-    def renew(self, call: int) -> None:
-        """A look that is still going on when the caller asks again serves that call, too."""
-        job = self.flight.job
-        if job is not None and not job.done and time.monotonic() - job.began_at < _BRIEF:
-            self._moment = self._moment._replace(call=call)
-
     def wants_look(self, now: float) -> bool:
         """Whether to look now, at whatever may have changed."""
         return not self.flight.looking and (bool(self._hints) or self._timers.next <= now)
@@ -189,9 +183,13 @@ class Run:
         )
         self.flight.start(partial(look, request), self)
 
-    def merge(self, now: float) -> bool | None:
+    def merge(self, now: float, asked: Asked) -> bool | None:
         """
         Take the result of a look, if there is one.
+
+        Args:
+            now: The time, on the event loop's clock.
+            asked: When the user did, the last time.
 
         Returns:
             Whether it brought anything new; None if there is no result.
@@ -202,6 +200,8 @@ class Run:
         if not self.flight.has_landed or self.flight.take_stale():
             return None
         assert self.flight.watcher is not None
+        if self.flight.age_at(asked.moment) < _BRIEF:  # It serves that call, too.
+            self._moment = self._moment._replace(call=asked.call)
         try:
             result = self.flight.take()
         except BaseException:
@@ -228,9 +228,8 @@ class Run:
         if result.trouble is None and result.full:
             self._listed = self._looked
         self._hints.everything |= result.again  # The way has changed meanwhile.
-        if result.watcher == "inotify":
-            # What has just been finished is watched from the next look on, not at the cost of its
-            # own delivery.
+        if result.watcher == "inotify" and result.full:
+            # Which ones are the newest is known only now.
             self._hints.watch(self.ledger.fresh)
         self._hints.everything |= self.flight.take_disturbed()
         self._timers.set(result, now, self._looked.thorough)

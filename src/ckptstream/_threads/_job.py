@@ -41,6 +41,7 @@ class Job(Generic[T]):
         self.started = False
         self.held = False  # back, since enough calls hang where this one goes
         self.began_at = math.inf  # by time.monotonic
+        self.ended_at = math.inf
         self.alive_at = time.monotonic()
         self.kept_waiting: Callable[[], bool] = lambda: False
 
@@ -98,6 +99,7 @@ class Job(Generic[T]):
             self._result = self._function(self.alive)
         except BaseException as error:  # It is raised in the event loop, by take().
             self._error = error
+        self.ended_at = time.monotonic()
         del self._function  # The result may be kept for long, but not what the call referred to.
         self.done = True
         mailbox, callback = self._mailbox, self._notify

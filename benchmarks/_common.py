@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.util
 import math
 import os
 import platform
@@ -48,6 +49,14 @@ def ratio(rounds: Sequence[float], floor: Sequence[float]) -> Spread:
 def quantile(values: Sequence[float], share: float) -> float:
     """The smallest of *values* that at least this *share* of them does not exceed."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module can be imported here; it is not."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # a package above it
+        return False
 
 
 def show_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

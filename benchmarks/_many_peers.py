@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import importlib.util
 import json
 import os
 import struct
@@ -15,6 +14,7 @@ from functools import partial
 from typing import Literal, NamedTuple, NoReturn
 
 import anyio
+from _common import is_installed
 from anyio.abc import TaskGroup
 from inotify_simple import INotify
 
@@ -75,10 +75,7 @@ class Contender(NamedTuple):
     @property
     def installed(self) -> bool:
         """Whether it can be measured here."""
-        try:
-            return importlib.util.find_spec(self.needs) is not None
-        except ModuleNotFoundError:  # a package above it
-            return False
+        return is_installed(self.needs)
 
 
 # ckptstream.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import importlib.util
 import os
 import struct
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import anyio
+from _common import is_installed
 from inotify_simple import INotify
 
 import ckptstream
@@ -46,10 +46,7 @@ class Waiting(NamedTuple):
     @property
     def installed(self) -> bool:
         """Whether it can be measured here."""
-        try:
-            return importlib.util.find_spec(self.needs) is not None
-        except ModuleNotFoundError:  # a package above it
-            return False
+        return is_installed(self.needs)
 
 
 def _report(step: int | None, now: int) -> None:

@@ -16,34 +16,23 @@ All servers live from the beginning to the end, and take turns.
 from __future__ import annotations
 
 import argparse
-import importlib
-import json
 import os
-import re
-import runpy
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import httpx
-import uvicorn
 from _common import MILLISECOND, show_goal, show_machine, show_table, spread
+from _server_processes import BURST, PATIENCE, Process, queued, run_of, until
 
-_README = Path(__file__).parent.parent / "README.md"
 _HUNG = "sweeps/hung/checkpoints"
 _GOAL = 50 * MILLISECOND
 _EVERY = 20 * MILLISECOND  # from one request to the next
-_BURST = 1.0  # seconds
 _REST = 0.5  # seconds for the server to look at what was written before the burst
-_PATIENCE = 60.0  # seconds until a process that says nothing is given up
 
 
 class Answer(NamedTuple):
@@ -67,133 +56,6 @@ class Answer(NamedTuple):
 Round = list[Answer]
 
 
-def _run(number: int) -> str:
-    return f"sweeps/run-{number:04}/checkpoints"
-
-
-# The processes.
-
-
-def _serve(loop: str, hung: str) -> None:
-    """Be the server of this directory; its address goes to stderr, as uvicorn writes it."""
-    found = re.search(r"<!-- test: server -->\n```python\n(.*?)```", _README.read_text(), re.DOTALL)
-    assert found is not None
-    Path("server.py").write_text(found[1])
-
-    def listdir(path: str) -> list[str]:
-        if path == hung:
-            threading.Event().wait()
-        return os.listdir(path)
-
-    candidates = importlib.import_module("ckptstream._scan._candidates")
-    stub = mock.Mock(wraps=os, listdir=listdir)
-    config = partial(uvicorn.Config, port=0, loop=loop)
-    with mock.patch.object(candidates, "os", stub), mock.patch.object(uvicorn, "Config", config):
-        runpy.run_path("server.py", run_name="__main__")
-
-
-def _train() -> None:
-    """Be the trainers: `prepare` or `commit`, a directory, how many runs, and which step."""
-    for line in sys.stdin:
-        what, home, runs, step = line.split()
-        began, count = time.monotonic(), int(runs)
-        for number in range(count):
-            final = f"{home}/{_run(number)}/{step}"
-            if what == "prepare":
-                _prepare(f"{final}.orbax-checkpoint-tmp")
-                continue
-            time.sleep(max(0.0, began + _BURST * number / count - time.monotonic()))
-            os.rename(f"{final}.orbax-checkpoint-tmp", final)
-        print(time.monotonic() - began, flush=True)
-
-
-def _prepare(temporary: str) -> None:
-    os.makedirs(f"{temporary}/default")
-    now = time.time_ns()
-    metadata = {"metrics": {}, "init_timestamp_nsecs": now, "commit_timestamp_nsecs": now + 1}
-    Path(f"{temporary}/_CHECKPOINT_METADATA").write_text(json.dumps(metadata))
-    for name in ("default/_METADATA", "default/manifest.ocdbt", "commit_success.txt"):
-        Path(f"{temporary}/{name}").touch()
-
-
-def _listen(url: str, runs: int) -> None:
-    """Be a client of `/events`; says so each time it has heard of as many as there are runs."""
-    heard = set[str]()
-    with httpx.stream("GET", f"{url}/events", timeout=None) as response:
-        for line in response.iter_lines():
-            if line:
-                path = json.loads(line.removeprefix("data: "))["path"]
-                assert path not in heard, f"heard of {path} twice"
-                heard.add(path)
-                if len(heard) % runs == 0:
-                    print(len(heard), flush=True)
-
-
-class _Process:
-    """One of the processes above, and what it writes."""
-
-    def __init__(self, *arguments: str, log: Path, cwd: str | None = None) -> None:
-        self._log = log
-        with log.open("wb") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, os.path.abspath(__file__), *arguments],
-                cwd=cwd,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL if "--serve" in arguments else subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
-
-    def ask(self, *words: object) -> None:
-        """Send it a line."""
-        assert self._process.stdin is not None
-        print(*words, file=self._process.stdin, flush=True)
-
-    def answer(self) -> str:
-        """Wait for a line."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"a process has ended:\n{self._log.read_text()[-2000:]}")
-        return line
-
-    def queued(self) -> float:
-        """How long its main thread stood in line for a processor, by proc_pid_schedstat(5)."""
-        return _queued(self._process.pid)
-
-    def address(self) -> str:
-        """Wait until uvicorn has written it."""
-        pattern = re.compile(r"running on (http://\S+)")
-        _until(lambda: pattern.search(self._log.read_text()), f"no server: {self._log}")
-        found = pattern.search(self._log.read_text())
-        assert found is not None
-        return found[1]
-
-    def close(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.communicate()
-
-
-def _queued(process: int) -> float:
-    try:
-        with open(f"/proc/{process}/schedstat", "rb", buffering=0) as file:
-            return int(file.read().split()[1]) / 1e9
-    except OSError:
-        return 0.0
-
-
-def _until(condition: Callable[[], object], otherwise: str) -> None:
-    until = time.monotonic() + _PATIENCE
-    while not condition():
-        if time.monotonic() > until:
-            raise SystemExit(otherwise)
-        time.sleep(0.01)
-
-
-# The measurement.
-
-
 class Server:
     """
     A server, those who listen to it, and the runs that it follows.
@@ -210,16 +72,16 @@ class Server:
         self._home = root / f"{runs}-{hung}"
         self._step = 0
         for number in range(runs):
-            (self._home / _run(number)).mkdir(parents=True)
+            (self._home / run_of(number)).mkdir(parents=True)
         if hung:
             (self._home / _HUNG).mkdir(parents=True)
-        serve = ("--serve", loop, _HUNG if hung else "")
-        self._server = _Process(*serve, log=root / f"{runs}-{hung}.log", cwd=str(self._home))
+        serve = ("serve", loop, _HUNG if hung else "")
+        self._server = Process(*serve, log=root / f"{runs}-{hung}.log", cwd=str(self._home))
         url = self._server.address()
         log = root / f"{runs}-{hung}-listens.log"
-        self._listener = _Process("--listen", url, str(runs), log=log)
-        self._client = httpx.Client(base_url=url, timeout=_PATIENCE)
-        _until(self._sees_all, f"the server does not see {runs} runs")
+        self._listener = Process("listen", url, str(runs), log=log)
+        self._client = httpx.Client(base_url=url, timeout=PATIENCE)
+        until(self._sees_all, f"the server does not see {runs} runs")
 
     def _sees_all(self) -> bool:
         known: dict[str, dict[str, Any]] = self._client.get("/runs").json()
@@ -232,7 +94,7 @@ class Server:
         self._listener.close()
         self._server.close()
 
-    def burst(self, trainers: _Process) -> None:
+    def burst(self, trainers: Process) -> None:
         """Ask while every run commits."""
         self._step += 1
         what = (self._home, self.runs, self._step)
@@ -242,8 +104,8 @@ class Server:
         trainers.ask("commit", *what)
         self.busy[-1] += self._answers()
         took = float(trainers.answer())
-        if took > 1.2 * _BURST:
-            print(f"{self.runs} commits took {took:.1f} s, not {_BURST}", file=sys.stderr)
+        if took > 1.2 * BURST:
+            print(f"{self.runs} commits took {took:.1f} s, not {BURST}", file=sys.stderr)
         assert self._step * self.runs == int(self._listener.answer())
 
     def rest(self) -> None:
@@ -252,7 +114,7 @@ class Server:
 
     def _answers(self) -> Round:
         answers, began = Round(), time.monotonic()
-        for count in range(round(_BURST / _EVERY)):
+        for count in range(round(BURST / _EVERY)):
             moment = began + count * _EVERY
             late = time.monotonic() - moment
             time.sleep(max(0.0, -late))
@@ -265,7 +127,7 @@ class Server:
         return answers
 
     def _stood_in_line(self) -> float:
-        return self._server.queued() + _queued(os.getpid())
+        return self._server.queued() + queued(os.getpid())
 
 
 def _percentile(times: Iterable[float], percent: int) -> float:
@@ -299,9 +161,9 @@ def _show(servers: Sequence[Server]) -> None:
 def _measure(rounds: int, bursts: int, counts: Sequence[int], loop: str) -> None:
     with tempfile.TemporaryDirectory(prefix="ckptstream-server-") as directory:
         root = Path(directory)
-        processes = list[_Process | Server]()
+        processes = list[Process | Server]()
         try:
-            trainers = _Process("--train", log=root / "trainers.log")
+            trainers = Process("train", log=root / "trainers.log")
             processes.append(trainers)
             servers = list[Server]()
             for runs in counts:
@@ -328,24 +190,14 @@ def _measure(rounds: int, bursts: int, counts: Sequence[int], loop: str) -> None
 
 
 def main() -> None:
-    """Measure, or be one of the other processes."""
+    """Measure."""
     parser = argparse.ArgumentParser(description="time to an answer of the README's server")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--bursts", type=int, default=4, help="in each round")
     parser.add_argument("--runs", type=int, nargs="+", default=[200, 1000])
     parser.add_argument("--loop", default="auto", help="the event loop, as uvicorn calls it")
-    parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--listen", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--train", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.serve is not None:
-        _serve(*arguments.serve)
-    elif arguments.listen is not None:
-        _listen(arguments.listen[0], int(arguments.listen[1]))
-    elif arguments.train:
-        _train()
-    else:
-        _measure(arguments.rounds, arguments.bursts, arguments.runs, arguments.loop)
+    _measure(arguments.rounds, arguments.bursts, arguments.runs, arguments.loop)
 
 
 if __name__ == "__main__":

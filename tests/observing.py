@@ -5,6 +5,7 @@ What the kernel and the interpreter say of this process, and how tests wait for 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -29,6 +30,21 @@ BACKENDS: dict[str, Backend] = {
 }
 EVERY_LOOP = pytest.mark.parametrize("backend", BACKENDS.values(), ids=BACKENDS)
 NATIVE_LOOPS = pytest.mark.parametrize("anyio_backend", ["asyncio", "uvloop"], indirect=True)
+
+
+def run_with_limit(limit: str, number: int, program: str, directory: Path) -> list[str]:
+    """
+    What a program writes in a user namespace of its own, where the kernel gives no more inotify
+    *limit* ("watches", "instances") than *number*; skips the test where there are no namespaces.
+    """
+    inside = f'echo {number} > /proc/sys/user/max_inotify_{limit} && exec "$@"'
+    command = ["unshare", "--user", "--map-root-user", "sh", "-c", inside, "sh"]
+    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("user namespaces are not allowed here")
+    command += [sys.executable, "-W", "error", "-c", program, str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ("", 0) == (done.stderr, done.returncode)
+    return done.stdout.splitlines()
 
 
 def inotify_descriptors() -> set[int]:

@@ -65,9 +65,6 @@ class Engine:
             self._bind()
             self._following.ask()
             remaining = self._remaining()
-            if remaining is not None and remaining <= 0 and self.options.timeout_fn is None:
-                # There is only the last look left, and no other before it.
-                self._ending, remaining = _EXPIRED, None
             if remaining is None:
                 return self._hand_out(await self._find())
             scope = anyio.CancelScope()
@@ -93,12 +90,15 @@ class Engine:
     # The wait.
 
     def _remaining(self) -> float | None:
-        """Seconds until the timeout expires; None if nothing can expire."""
+        """Seconds until the timeout expires; None if nothing can, or if it has for good."""
         timeout, now = self.options.timeout, anyio.current_time()
         if timeout is None or self._ending is not None or self._ended is not None:
             return None
         if self._deadline is None:
             self._deadline = self._following.first_eligible(now) + timeout
+        if self._deadline <= now and self.options.timeout_fn is None:
+            self._ending = _EXPIRED  # There is only the last look left, and no other before it.
+            return None
         return self._deadline - now
 
     @contextmanager

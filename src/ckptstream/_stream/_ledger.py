@@ -81,12 +81,7 @@ class Ledger:
                 self._baseline_due = False
             return
         self.looked, self._latest = True, look.pointed[0] if look.pointed else None
-        for name in look.gone:
-            self._lose(name)
-        for name, step in look.vanished:
-            # Of one that was there in the last look the event may be old news.
-            if name not in look.gone:
-                self._miss(name, step, finished=False)
+        self._take_out(look)
         finds, returned = self._enter(look)
         sort(finds, first or self.holding, look.full)
         sort(returned, first=True, listed=True)
@@ -105,6 +100,14 @@ class Ledger:
             self._accept(finds, seen)
         if self.holding:
             self._hold(look, judged)
+
+    def _take_out(self, look: Look) -> None:
+        for name in look.gone:
+            self._lose(name)
+        for name, step in look.vanished:
+            # Of one that was there in the last look the event may be old news.
+            if name not in look.gone:
+                self._miss(name, step, finished=False)
 
     def expect_nothing(self) -> None:
         """The run was not there at the stream's first look: nothing of it is passed over."""

@@ -138,7 +138,11 @@ class Pattern:
         """
         if not self.flight.has_landed:
             return None
-        matches = self.flight.take()
+        try:
+            matches = self.flight.take()
+        except BaseException:
+            self._hints.everything = True
+            raise
         result = matches.look
         if result.found_a_file and self.ended is None:
             self._hints.everything = True

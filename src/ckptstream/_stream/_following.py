@@ -141,7 +141,7 @@ class Following:
             return False
         assert self._watcher is not None
         run.bind(self._watcher)
-        if self._ends and not run.ledger.reached:
+        if self._ends and not run.queue.reached:
             self._unreached[run] = None
         if self._looks_last:
             self._unsealed[run] = None
@@ -160,10 +160,10 @@ class Following:
 
     def _sort(self, run: Run, now: float) -> None:
         """Enter the run where it belongs."""
-        if run.ledger.candidate() is None:
+        if run.queue.candidate() is None:
             self._laden.pop(run, None)
             self._offers.pop(run, None)
-            if run.ledger.reached and not run.ledger.holding:
+            if run.queue.reached and not run.ledger.holding:
                 self._unreached.pop(run, None)
         else:
             self._laden[run] = None
@@ -230,9 +230,9 @@ class Following:
 
     def deliver(self, run: Run, now: float) -> Checkpoint:
         """Take the next checkpoint of *run*, which was chosen."""
-        queued = run.ledger.candidate()
+        queued = run.queue.candidate()
         assert queued is not None
-        run.ledger.deliver(queued, now)
+        run.queue.deliver(queued, now)
         # To the end of the line: a backlog must not starve a run with a single new checkpoint.
         self._offers.pop(run, None)
         self._sort(run, now)
@@ -243,7 +243,7 @@ class Following:
         """When a checkpoint could be delivered at all, by `min_interval_secs`; *now* or later."""
         first = math.inf
         for run in self.roster.runs.values():
-            first = min(first, run.ledger.eligible)
+            first = min(first, run.queue.eligible)
             if first <= now:
                 break  # Most often it is the first one: not all are gone over at each delivery.
         return max(now, first) if first < math.inf else now

@@ -10,6 +10,7 @@ from .._model import Missed
 from .._scan import Entry, Look, Trouble
 from ..layouts._auto import NOBODY
 from ._order import order, sort
+from ._queue import Queue
 from ._queued import Moment, Queued
 from .arguments import Options
 
@@ -25,17 +26,16 @@ class Ledger:
         entries: Every checkpoint that is there, as the last look saw it.
         unfinished: The names of those that are not finished, in the order they appeared.
         newest: The last few finished ones.
+        queue: What is to be delivered.
         looked: Whether a look has succeeded.
-        reached: Whether `until_step` was.
         fresh: What the last look found.
-        eligible: When the next one may be delivered, by `min_interval_secs`.
     """
 
     # A program may follow ten thousand runs, each with a ledger; most of it stays empty for ever.
     __slots__ = (
         *("_accepted", "_baseline", "_baseline_due", "_directory", "_first", "_first_settling"),
-        *("_latest", "_options", "delivered", "eligible", "entries", "fresh", "looked", "missed"),
-        *("missed_count", "newest", "queue", "reached", "sealed", "skipped", "unfinished"),
+        *("_options", "entries", "fresh", "looked", "missed", "missed_count", "newest", "queue"),
+        *("sealed", "unfinished"),
     )
 
     def __init__(self, directory: str, options: Options) -> None:
@@ -44,17 +44,12 @@ class Ledger:
         self.entries: dict[str, Entry] = {}
         self.unfinished: dict[str, None] = {}
         self.newest: tuple[str, ...] = ()
-        self.queue: dict[str, Queued] = {}
-        self.delivered: Queued | None = None
+        self.queue = Queue(options)
         self.missed: tuple[Missed, ...] = ()
         self.missed_count = 0
-        self.skipped = 0
         self.fresh: tuple[str, ...] = ()
         self.looked = False
-        self.reached = False
         self.sealed = False  # the last look was merged: what comes later is not this stream's
-        self.eligible = -math.inf
-        self._latest: str | None = None
         # The generation of each name that was queued, delivered or passed over, also of those
         # that are gone: a directory that vanishes and comes back brings nothing new.
         self._accepted: dict[str, str | None] = {}
@@ -80,7 +75,8 @@ class Ledger:
                 # Nothing was there at the start, so nothing of it is passed over.
                 self._baseline_due = False
             return
-        self.looked, self._latest = True, look.pointed[0] if look.pointed else None
+        self.looked = True
+        self._point(look)
         self._take_out(look)
         finds, returned = self._enter(look)
         sort(finds, first or self.holding, look.full)
@@ -89,8 +85,8 @@ class Ledger:
             self._watch(name)
         self.fresh = tuple(name for name, _ in (returned + finds)[-WATCHED_FINISHED:])
         for name in judged:
-            if name in self.queue:
-                self.queue[name].verified = seen
+            if name in self.queue.waiting:
+                self.queue.waiting[name].verified = seen
         if first:
             self._first, self._first_settling = clock, frozenset(look.settling)
         if self._baseline_due:
@@ -100,6 +96,12 @@ class Ledger:
             self._accept(finds, seen)
         if self.holding:
             self._hold(look, judged)
+        self.queue.held = self.holding
+        self._point(look)
+
+    def _point(self, look: Look) -> None:
+        latest = self.entries.get(look.pointed[0]) if look.pointed else None
+        self.queue.pointed = look.pointed[0] if latest and latest.missing is None else None
 
     def _take_out(self, look: Look) -> None:
         for name in look.gone:
@@ -115,7 +117,7 @@ class Ledger:
 
     def lose_all(self) -> None:
         """The run is gone, with all that was not delivered."""
-        self._first_settling = frozenset()
+        self._first_settling, self.queue.held, self.queue.pointed = frozenset(), False, None
         # Others of its own: a look may be under way that goes over the old ones.
         self.entries, self.unfinished = dict(self.entries), dict(self.unfinished)
         for name in list(self.entries):
@@ -124,7 +126,7 @@ class Ledger:
     @property
     def rests(self) -> bool:
         """Whether a look that found nothing new leaves it as it is."""
-        waits = self.queue or self._first_settling or self._baseline_due
+        waits = self.queue.waiting or self._first_settling or self._baseline_due
         return self.looked and not waits and not self.fresh
 
     @property
@@ -139,8 +141,9 @@ class Ledger:
             if asked and min(since, default=math.inf) > self._first:
                 self._first_settling -= {name}
         if not self.holding:
-            found = sorted(self.queue.values(), key=lambda queued: order(queued.name, queued.entry))
-            self.queue = {queued.name: queued for queued in found}
+            waiting = self.queue.waiting.values()
+            found = sorted(waiting, key=lambda queued: order(queued.name, queued.entry))
+            self.queue.waiting = {queued.name: queued for queued in found}
 
     def _enter(self, look: Look) -> tuple[list[tuple[str, Entry]], list[tuple[str, Entry]]]:
         """Take over what has changed; return what is finished and new, and what has come back."""
@@ -150,7 +153,7 @@ class Ledger:
             self.entries[name] = entry
             if entry.missing is not None:
                 self.unfinished[name] = None
-                if self.queue.pop(name, None) is not None:
+                if self.queue.waiting.pop(name, None) is not None:
                     del self._accepted[name]  # Finished again, it is found again.
                 continue
             self.unfinished.pop(name, None)
@@ -166,19 +169,19 @@ class Ledger:
             if settled <= self._baseline:
                 self._pass_over([(name, entry)])
                 continue
-            if self.queue.pop(name, None) is not None:
+            if self.queue.waiting.pop(name, None) is not None:
                 self._miss(name, entry.step, finished=True)  # overwritten before it was delivered
             if self.sealed:
                 continue
             self._remember(name, entry)
-            if self._is_beyond(entry.step):
+            if self.queue.is_beyond(entry.step):
                 continue
-            self.queue[name] = Queued(name, entry, seen)
+            self.queue.waiting[name] = Queued(name, entry, seen)
 
     def _pass_over(self, finds: list[tuple[str, Entry]]) -> None:
         for name, entry in finds:
             self._remember(name, entry)
-            self.skipped += 1
+            self.queue.skipped += 1
 
     def _remember(self, name: str, entry: Entry) -> None:
         self._accepted[name] = entry.generation
@@ -194,15 +197,17 @@ class Ledger:
         entry = self.entries.pop(name)
         self.unfinished.pop(name, None)
         self.newest = tuple(other for other in self.newest if other != name)
-        newest = self.candidate()
-        queued = self.queue.pop(name, None)
+        if self.queue.pointed == name:
+            self.queue.pointed = None
+        newest = self.queue.candidate()
+        queued = self.queue.waiting.pop(name, None)
         if queued is None:
             recognised = entry.layout != NOBODY
             if recognised and entry.missing is not None and not self._is_accepted(name, entry):
                 self._miss(name, entry.step, finished=entry.generation is not None)
             return
         if self._options.latest_only and newest is not queued:
-            self.skipped += 1
+            self.queue.skipped += 1
             return
         del self._accepted[name]  # Should it come back after all, it is new.
         self._miss(name, entry.step, finished=True)
@@ -215,67 +220,14 @@ class Ledger:
     def _is_accepted(self, name: str, entry: Entry) -> bool:
         return entry.generation is not None and self._accepted.get(name) == entry.generation
 
-    def _is_beyond(self, step: int | None) -> bool:
-        """Whether a step comes after the end of what is asked for: `until_step` was reached."""
-        until = self._options.until_step
-        return self.reached and until is not None and step is not None and step > until
-
     def _miss(self, name: str, step: int | None, finished: bool) -> None:
-        if self._is_beyond(step):
+        if self.queue.is_beyond(step):
             return
         missed = Missed(os.path.join(self._directory, name), step, finished)
         self.missed = (*self.missed, missed)[-_REMEMBERED_MISSED:]
         self.missed_count += 1
         if finished:
-            self._reach(step)
-
-    def _reach(self, step: int | None) -> None:
-        until = self._options.until_step
-        if until is not None and step is not None and step >= until:
-            self.reached = True
-
-    def candidate(self) -> Queued | None:
-        """What would be delivered next."""
-        if self._options.latest_only:
-            return self._newest_queued()
-        if self.holding:
-            return None
-        until = self._options.until_step if self.reached else None
-        for queued in self.queue.values():
-            step = queued.entry.step
-            if until is None or (step is not None and step <= until):
-                return queued
-        return None
-
-    @property
-    def awaits_pointer(self) -> bool:
-        """Whether what is finished waits for the pointer's word (`latest_only`)."""
-        waits = self._options.latest_only and not (self.reached or self.holding)
-        return waits and bool(self.queue) and self.candidate() is None
-
-    def _newest_queued(self) -> Queued | None:
-        """The newest one, if it was not delivered; a pointer's word goes before any order."""
-        if not self.queue or self.reached:
-            return None
-        pointed = self.entries.get(self._latest) if self._latest is not None else None
-        if pointed is None or pointed.missing is not None:
-            return None if self.holding else next(reversed(self.queue.values()))
-        # What the pointer has not named yet may still be named: it is not passed over.
-        return self.queue.get(self._latest) if self._latest is not None else None
-
-    def deliver(self, queued: Queued, now: float) -> None:
-        """Take the candidate out of the queue; it is delivered."""
-        if self._options.latest_only:
-            # What comes after it the pointer has not named yet; it is not passed over.
-            for name in list(self.queue):
-                if name == queued.name:
-                    break
-                del self.queue[name]
-                self.skipped += 1
-        del self.queue[queued.name]
-        self.delivered = queued
-        self.eligible = now + self._options.min_interval_secs
-        self._reach(queued.entry.step)
+            self.queue.reach(step)
 
     def abandon(self, everything: bool) -> None:
         """The stream ends: what was finished and is being deleted is lost, or all there is."""
@@ -287,6 +239,6 @@ class Ledger:
                 self._miss(name, entry.step, finished=True)
         if not everything:
             return
-        for name, queued in self.queue.items():
+        for name, queued in self.queue.waiting.items():
             self._miss(name, queued.entry.step, finished=True)
-        self.queue.clear()
+        self.queue.waiting.clear()

@@ -46,6 +46,7 @@ class Run:
         "left",
         "named",
         "options",
+        "queue",
         "sight",
         "told",
     )
@@ -55,6 +56,7 @@ class Run:
         self.named = True  # by the user, not by a pattern
         self.left = False  # it has gone, and nothing but a pattern had named it
         self.ledger = Ledger(directory, options)
+        self.queue = self.ledger.queue
         self.sight = Sight()
         self.told = Told()
         self.options = options
@@ -95,7 +97,7 @@ class Run:
     def shift(self, seconds: float) -> None:
         """Another event loop has begun, whose clock is so far ahead."""
         self._timers.shift(seconds)
-        self.ledger.eligible += seconds
+        self.queue.eligible += seconds
         self._moment = self._moment._replace(began=self._moment.began + seconds)
 
     def bind(self, watcher: Watcher) -> None:
@@ -116,11 +118,11 @@ class Run:
         return self.may_deliver(now) and not self.flight.looking and not self._is_verified(call)
 
     def _is_verified(self, call: int) -> bool:
-        head = self.ledger.candidate()
+        head = self.queue.candidate()
         if head is None:
             return True
         # With min_interval_secs a call may be much older than the moment that counts.
-        needed = Moment(call, self.ledger.eligible)
+        needed = Moment(call, self.queue.eligible)
         if not (head.verified.serves(needed) or self._is_fresh(head.verified)):
             return False
         # The newest when the caller asks: what is polled must be asked.
@@ -135,11 +137,11 @@ class Run:
     def may_deliver(self, now: float) -> bool:
         """Whether nothing but a verification stands between the user and what is queued."""
         answers = self.sight.look.trouble is None and self.flight.hangs is None
-        return answers and self.ledger.eligible <= now
+        return answers and self.queue.eligible <= now
 
     def ready(self, now: float, call: int) -> bool:
         """Whether the next checkpoint may be handed out as it stands."""
-        if self.ledger.candidate() is None or not self.may_deliver(now):
+        if self.queue.candidate() is None or not self.may_deliver(now):
             return False
         if self.options.latest_only and (self._hints or self.flight.looking):
             return False
@@ -150,8 +152,8 @@ class Run:
         if self.flight.looking:
             return self.flight.asked_again(now)
         due = self._timers.next
-        waits = self.ledger.eligible > now and self.ledger.candidate() is not None
-        return min(due, self.ledger.eligible) if waits else due
+        waits = self.queue.eligible > now and self.queue.candidate() is not None
+        return min(due, self.queue.eligible) if waits else due
 
     def start_look(self, now: float, call: int) -> None:
         """Begin the look that is due, in the caller's call of that number."""
@@ -159,7 +161,7 @@ class Run:
         assert watcher is not None
         thorough = self._timers.safety_at <= now
         full = self._hints.everything or thorough or self._timers.poll_at <= now
-        head = self.ledger.candidate()
+        head = self.queue.candidate()
         if head is not None:
             self._hints.verify(head.name)
             full |= self.options.latest_only and self.sight.look.watcher == "poll"
@@ -261,7 +263,7 @@ class Run:
     def exhausted(self) -> bool:
         """After the last look: whether there is nothing left to deliver."""
         out_of_reach = self.flight.hangs is not None or self.sight.look.trouble is not None
-        return out_of_reach or self.ledger.candidate() is None
+        return out_of_reach or self.queue.candidate() is None
 
     def leave(self) -> None:
         """The directory is gone for good, as far as can be known: what was queued is lost."""

@@ -31,10 +31,10 @@ def waiting_for(run: Run) -> str:
         return "waiting for the first look"
     if look.trouble is not None:
         return _trouble(look, run.ledger.looked)
-    if ledger.candidate() is not None:
+    if ledger.queue.candidate() is not None:
         return "finished checkpoints wait to be delivered"
-    if ledger.awaits_pointer:
-        return f"waiting for the pointer to name {next(reversed(ledger.queue))}"
+    if ledger.queue.awaits_pointer:
+        return f"waiting for the pointer to name {next(reversed(ledger.queue.waiting))}"
     if look.foreign is not None and (look.foreign.below or not ledger.entries):
         return _strangers(run)
     pending = unfinished(run)
@@ -48,7 +48,7 @@ def waiting_for(run: Run) -> str:
 
 def _is_overtaken(run: Run, name: str) -> bool:
     """Whether a later checkpoint was delivered: what is left of an aborted save is no news."""
-    delivered = run.ledger.delivered
+    delivered = run.queue.delivered
     if delivered is None:
         return False
     return order(name, run.ledger.entries[name]) < order(delivered.name, delivered.entry)
@@ -85,7 +85,7 @@ def unfinished(run: Run) -> dict[str, str]:
 def status_of(run: Run) -> RunStatus:
     """What is known of a run."""
     ledger, sight = run.ledger, run.sight
-    newest = ledger.delivered
+    newest = ledger.queue.delivered
     looked = sight.ended is not None
     return RunStatus(
         run=run.directory,
@@ -93,12 +93,12 @@ def status_of(run: Run) -> RunStatus:
         watcher_reason=sight.look.reason if looked else "",
         last_look=None if sight.ended is None else time.monotonic() - sight.ended,
         newest=None if newest is None else newest.checkpoint(run.directory),
-        queued=len(ledger.queue),
+        queued=len(ledger.queue.waiting),
         waiting_for=waiting_for(run),
         unfinished=unfinished(run),
         missed=ledger.missed,
         missed_count=ledger.missed_count,
-        skipped=ledger.skipped,
+        skipped=ledger.queue.skipped,
         unanswered=run.flight.hangs,
     )
 
@@ -175,7 +175,7 @@ def report(run: Run) -> None:
     Each new reason for waiting is one INFO record; what needs a person is one WARNING.
     """
     told, look = run.told, run.sight.look
-    if run.flight.hangs is not None or look.trouble is not None or run.ledger.candidate() is None:
+    if run.flight.hangs is not None or look.trouble is not None or run.queue.candidate() is None:
         reason = waiting_for(run)
         if reason != told.reason:
             told.reason = reason
@@ -261,7 +261,7 @@ def report_left(run: Run) -> None:
 def report_end(run: Run) -> None:
     """Say what was finished but could not be delivered, since the storage did not answer."""
     report(run)
-    if run.exhausted and run.ledger.candidate() is not None:
-        count, reason = len(run.ledger.queue), waiting_for(run)
+    if run.exhausted and run.queue.candidate() is not None:
+        count, reason = len(run.queue.waiting), waiting_for(run)
         text = "%s: %d finished checkpoints were not delivered: %s"
         logger.warning(text, printable(run.directory), count, printable(reason))

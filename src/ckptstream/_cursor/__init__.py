@@ -1,0 +1,6 @@
+"""The cursor: a file that remembers what was done, across restarts."""
+
+from ._cursor import Cursor
+from ._records import Claim, Memory, Record, State
+
+__all__ = ["Claim", "Cursor", "Memory", "Record", "State"]

@@ -1,0 +1,168 @@
+"""One cursor file, as all streams of this process share it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+
+from .._errors import CursorBusy
+from ._locks import Locks
+from ._records import Claim, Memory, Record, State
+from ._schema import check_file, connect, explain, lock_path
+
+_SHOWN = 100  # checkpoints set aside of which a stream is told
+
+_FIND_RUN = "SELECT id, baseline, reached FROM runs WHERE path = ?"
+_ADD_RUN = "INSERT OR IGNORE INTO runs (path) VALUES (?)"
+_PENDING = """
+SELECT name, generation, step, state, attempts, reason FROM checkpoints
+WHERE run = ? AND state IN ('seen', 'failed')
+"""
+_SET_ASIDE = f"""
+SELECT name, generation, step, state, attempts, reason FROM checkpoints
+WHERE run = ? AND state = 'set aside' ORDER BY changed DESC LIMIT {_SHOWN}
+"""
+_RECALL = """
+SELECT state, attempts, reason FROM checkpoints WHERE run = ? AND name = ? AND generation = ?
+"""
+_WRITE = """
+INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET step = excluded.step, state = excluded.state,
+    attempts = excluded.attempts, reason = excluded.reason, changed = excluded.changed
+"""
+_REACH = "UPDATE runs SET reached = ? WHERE id = ?"
+_BASELINE = "UPDATE runs SET baseline = 1 WHERE id = ?"
+
+
+class CursorFile:
+    """
+    An open cursor file. All of it blocks, and may be called in any thread.
+
+    Raises:
+        CursorError: From every method: the file cannot be used; the message says what to do.
+    """
+
+    def __init__(self, path: str, wal: bool) -> None:
+        self.path = path
+        self.process = os.getpid()
+        self.users = 0
+        self._lock = threading.Lock()
+        with self._explained():
+            check_file(path)
+            self._connection = connect(path, wal)
+            try:
+                self._locks = Locks(lock_path(path))
+            except BaseException:
+                self._connection.close()
+                raise
+
+    @contextmanager
+    def _explained(self) -> Generator[None]:
+        with self._lock:
+            try:
+                yield
+            except (sqlite3.Error, OSError) as error:
+                raise explain(self.path, error) from error
+
+    def claim(self, run: str) -> Claim:
+        """Have a run; raises `CursorBusy` if another stream has it."""
+        with self._explained():
+            key = _text(run)
+            found = self._connection.execute(_FIND_RUN, (key,)).fetchone()
+            if found is None:
+                self._connection.execute(_ADD_RUN, (key,))
+                found = self._connection.execute(_FIND_RUN, (key,)).fetchone()
+            number, baseline, reached = found
+            if not self._locks.take(number):
+                raise CursorBusy(self.path, run)
+        return self.read(Claim(number, bool(baseline), _number(reached), (), ()))
+
+    def read(self, claim: Claim) -> Claim:
+        """What is remembered of a run, as it is now: it is ours."""
+        with self._explained():
+            found = self._connection.execute(
+                "SELECT baseline, reached FROM runs WHERE id = ?", (claim.run,)
+            ).fetchone()
+            pending = self._connection.execute(_PENDING, (claim.run,)).fetchall()
+            set_aside = self._connection.execute(_SET_ASIDE, (claim.run,)).fetchall()
+        records = tuple(map(_record, pending)), tuple(map(_record, reversed(set_aside)))
+        return Claim(claim.run, bool(found[0]), _number(found[1]), *records)
+
+    def recall(self, run: int, name: str, generation: str) -> Memory | None:
+        """What is remembered of one generation of a checkpoint."""
+        with self._explained():
+            key = (run, _text(name), generation)
+            found = self._connection.execute(_RECALL, key).fetchone()
+        return None if found is None else Memory(State(found[0]), found[1], found[2])
+
+    def write(self, records: Iterable[tuple[int, Record]], baselines: Iterable[int]) -> None:
+        """Remember all of it or, if it raises, nothing; on return it survives the process."""
+        now, reached = time.time(), dict[int, int]()
+        with self._explained():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                for run, record in records:
+                    self._connection.execute(_WRITE, _row(run, record, now))
+                    if record.step is not None and record.memory.state.reaches:
+                        reached[run] = max(record.step, reached.get(run, record.step))
+                for run, step in reached.items():
+                    self._reach(run, step)
+                for run in baselines:
+                    self._connection.execute(_BASELINE, (run,))
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def _reach(self, run: int, step: int) -> None:
+        query = "SELECT reached FROM runs WHERE id = ?"
+        before = _number(self._connection.execute(query, (run,)).fetchone()[0])
+        if before is None or step > before:
+            self._connection.execute(_REACH, (str(step), run))
+
+    def release(self, runs: Iterable[int]) -> None:
+        """Let others have these runs."""
+        with self._explained():
+            for run in runs:
+                self._locks.give(run)
+
+    def close(self) -> None:
+        """Close the file, and let others have all of its runs."""
+        with self._explained():
+            try:
+                self._connection.close()
+            finally:
+                self._locks.close()
+
+
+def _text(value: str) -> str | bytes:
+    """A path as the database keeps it: as text, or as bytes where it is not UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(value)
+    return value
+
+
+def _number(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def _row(run: int, record: Record, now: float) -> tuple[object, ...]:
+    # Steps are text: SQLite's integers end at 2**63.
+    step = None if record.step is None else str(record.step)
+    memory = record.memory
+    reason = memory.reason.encode(errors="replace").decode()
+    where = (run, _text(record.name), record.generation)
+    return (*where, step, memory.state.value, memory.attempts, reason, now)
+
+
+def _record(row: tuple[str | bytes, str, str | None, str, int, str]) -> Record:
+    name, generation, step, state, attempts, reason = row
+    memory = Memory(State(state), attempts, reason)
+    return Record(os.fsdecode(name), generation, _number(step), memory)

@@ -1,0 +1,146 @@
+"""The cursor file: what makes an SQLite database one, and what is said of one that is none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import struct
+
+from .._errors import CursorError
+
+VERSION = 1
+_APPLICATION = 0x636B7074  # "ckpt"
+_MAGIC = b"SQLite format 3\0"
+_HEADER = struct.Struct(">16s H 6x I I 28x I 4x I 20x I")  # https://sqlite.org/fileformat.html
+
+_TABLES = """
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY,
+    path NOT NULL UNIQUE,
+    baseline INTEGER NOT NULL DEFAULT 0,
+    reached TEXT
+);
+CREATE TABLE checkpoints (
+    run INTEGER NOT NULL REFERENCES runs,
+    name NOT NULL,
+    generation TEXT NOT NULL,
+    step TEXT,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    changed REAL NOT NULL,
+    PRIMARY KEY (run, name, generation)
+) WITHOUT ROWID;
+CREATE INDEX pending ON checkpoints (run) WHERE state IN ('seen', 'failed');
+CREATE INDEX set_aside ON checkpoints (run, changed) WHERE state = 'set aside';
+"""
+
+_REMEDIES = {
+    "not a database": "it is not a cursor: name another file",
+    "malformed": "it is damaged: restore it from a copy, or move it away and begin anew",
+    "readonly": "it cannot be written: make it and its directory writable",
+    "unable to open": "it cannot be opened: check that its directory is there and writable",
+    "disk is full": "the disk is full: make room",
+    "locked": "another program keeps it locked: end that program",
+    "disk I/O error": "its storage fails: check the disk or the mount",
+}
+
+
+def explain(path: str, error: Exception) -> CursorError:
+    """What SQLite or the system says, and what to do."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    for words, remedy in _REMEDIES.items():
+        if words in said:
+            return CursorError(path, f"{remedy} ({said})")
+    return CursorError(path, f"it cannot be used: {said}")
+
+
+def check_file(path: str) -> None:
+    """
+    Refuse what is no cursor, without touching it: SQLite would begin to repair it.
+
+    Raises:
+        CursorError: It is none, is damaged, or is of a later version.
+        OSError: It cannot be read.
+    """
+    used = os.path.exists(lock_path(path))
+    if any(os.path.exists(path + suffix) for suffix in ("-journal", "-wal")):
+        return  # It was not closed: what is true of it only SQLite can tell.
+    try:
+        with open(path, "rb") as file:
+            head, size = file.read(_HEADER.size), os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return
+    if not size and not used:
+        return  # Made for us, empty, such as by `tempfile`.
+    if not size or (head.startswith(_MAGIC) and len(head) < _HEADER.size):
+        raise explain(path, sqlite3.DatabaseError("malformed: it was cut off"))
+    if not head.startswith(_MAGIC):
+        raise explain(path, sqlite3.DatabaseError("file is not a database"))
+    _, page, changes, pages, version, application, valid = _HEADER.unpack(head)
+    check_version(path, version, application)
+    if changes == valid and size < pages * (65536 if page == 1 else page):
+        raise explain(path, sqlite3.DatabaseError("malformed: it was cut off"))
+
+
+def check_version(path: str, version: int, application: int) -> None:
+    """Refuse a database of somebody else, or of a later version."""
+    if application != _APPLICATION:
+        raise CursorError(path, "it is a database, but not a cursor: name another file")
+    if version > VERSION:
+        raise CursorError(
+            path,
+            f"it was written by a later version of ckptstream (its schema is {version}, "
+            f"this one knows {VERSION}): update ckptstream, or name another file",
+        )
+
+
+def lock_path(path: str) -> str:
+    """The file that the locks are on."""
+    return path + "-lock"
+
+
+def connect(path: str, wal: bool) -> sqlite3.Connection:
+    """
+    Open the database, and make it if it is not there.
+
+    Args:
+        path: Its real path.
+        wal: Whether it lies where memory can be shared: on a local filesystem.
+
+    Raises:
+        sqlite3.Error: It cannot be opened.
+        CursorError: It is no cursor.
+    """
+    # One thread at a time uses it, but not always the same one.
+    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+    try:
+        _set_up(path, connection, wal)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_up(path: str, connection: sqlite3.Connection, wal: bool) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables or version or application:
+        check_version(path, version, application)
+    connection.execute("BEGIN IMMEDIATE")  # It also tells whether it can be written.
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if not tables:
+        # Before the journal mode: what a file is must stand in its own first page.
+        for statement in _TABLES.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
+    with contextlib.suppress(sqlite3.OperationalError):  # Others have it open: as it is, then.
+        connection.execute(f"PRAGMA journal_mode = {'WAL' if wal else 'DELETE'}")
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    # In WAL mode what is written survives the process at once, and a power cut as a whole or not
+    # at all: that is enough, for what is forgotten is delivered again.
+    connection.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")

@@ -1,0 +1,96 @@
+"""What one run has to deliver, in order."""
+
+from __future__ import annotations
+
+import math
+
+from ._queued import Queued
+from .arguments import Options
+
+
+class Queue:
+    """
+    The finished checkpoints of one run that wait to be delivered.
+
+    Attributes:
+        waiting: By name, the next one first.
+        retrying: Those that were delivered in vain, until they wait again.
+        delivered: The one that was delivered last.
+        eligible: When the next one may be delivered, by `min_interval_secs`.
+        held: Whether the first look is not complete yet, so that their order is not known.
+        pointed: What the pointer names, if it is finished.
+        reached: Whether `until_step` was.
+        skipped: How many were passed over.
+    """
+
+    # A program may follow ten thousand runs, each with one of these; most stay empty for ever.
+    __slots__ = (
+        *("_options", "delivered", "eligible", "held", "pointed", "reached", "retrying"),
+        *("skipped", "waiting"),
+    )
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self.waiting: dict[str, Queued] = {}
+        self.retrying: dict[str, Queued] = {}
+        self.delivered: Queued | None = None
+        self.eligible = -math.inf
+        self.held = False
+        self.pointed: str | None = None
+        self.reached = False
+        self.skipped = 0
+
+    def is_beyond(self, step: int | None) -> bool:
+        """Whether a step comes after the end of what is asked for: `until_step` was reached."""
+        until = self._options.until_step
+        return self.reached and until is not None and step is not None and step > until
+
+    def reach(self, step: int | None) -> None:
+        """A checkpoint of this step was delivered, or is known never to be."""
+        until = self._options.until_step
+        if until is not None and step is not None and step >= until:
+            self.reached = True
+
+    def candidate(self) -> Queued | None:
+        """What would be delivered next."""
+        if self._options.latest_only:
+            return self._newest()
+        if self.held:
+            return None
+        until = self._options.until_step if self.reached else None
+        for queued in self.waiting.values():
+            step = queued.entry.step
+            if until is None or (step is not None and step <= until):
+                return queued
+        return None
+
+    def _newest(self) -> Queued | None:
+        """The newest one, if it was not delivered; a pointer's word goes before any order."""
+        if not self.waiting or self.reached:
+            return None
+        if self.pointed is None:
+            return None if self.held else next(reversed(self.waiting.values()))
+        # What the pointer has not named yet may still be named: it is not passed over.
+        return self.waiting.get(self.pointed)
+
+    @property
+    def awaits_pointer(self) -> bool:
+        """Whether what is finished waits for the pointer's word (`latest_only`)."""
+        waits = self._options.latest_only and not (self.reached or self.held)
+        return waits and bool(self.waiting) and self.candidate() is None
+
+    def deliver(self, queued: Queued, now: float) -> list[Queued]:
+        """Take the candidate out; it is delivered. Returns those that it passes over."""
+        passed = list[Queued]()
+        if self._options.latest_only:
+            # What comes after it the pointer has not named yet; it is not passed over.
+            for name in list(self.waiting):
+                if name == queued.name:
+                    break
+                passed.append(self.waiting.pop(name))
+        self.skipped += len(passed)
+        del self.waiting[queued.name]
+        self.delivered = queued
+        self.eligible = now + self._options.min_interval_secs
+        self.reach(queued.entry.step)
+        return passed

@@ -71,9 +71,9 @@ class HeldWatcher(ManualWatcher):
         self.hangs = False
         self._held: list[Callable[[], None]] = []
 
-    def submit(self, job: Job[T], done: Callable[[], None]) -> None:
-        if not self.holds:
-            super().submit(job, done)
+    def submit(self, job: Job[T], done: Callable[[], None], *, first: bool = False) -> None:
+        if first or not self.holds:
+            super().submit(job, done, first=first)
             return
         self.looks += 1
         job.run()

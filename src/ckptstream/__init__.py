@@ -8,8 +8,8 @@ Runs on asyncio (with or without uvloop) and on trio. `ckptstream.sync` has the 
 blocking code.
 """
 
-from ._errors import UnknownLayout
-from ._model import Checkpoint, Missed, PatternStatus, RunStatus, Status
+from ._errors import CursorBusy, CursorError, UnknownLayout
+from ._model import Checkpoint, Missed, PatternStatus, RunStatus, SetAside, Status
 from ._stream import (
     CheckpointStream,
     checkpoints_iterator,
@@ -21,9 +21,12 @@ from ._stream import (
 __all__ = [
     "Checkpoint",
     "CheckpointStream",
+    "CursorBusy",
+    "CursorError",
     "Missed",
     "PatternStatus",
     "RunStatus",
+    "SetAside",
     "Status",
     "UnknownLayout",
     "checkpoints_iterator",

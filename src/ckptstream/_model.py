@@ -58,6 +58,24 @@ class Missed:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAside:
+    """
+    A checkpoint that has failed too often, and is not delivered again.
+
+    Attributes:
+        path: Where it is.
+        step: Its step, or None.
+        attempts: How many have failed.
+        reason: Why the last one did, as `failed` was told.
+    """
+
+    path: str
+    step: int | None
+    attempts: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunStatus:
     """
     What a stream knows of one run.
@@ -74,6 +92,7 @@ class RunStatus:
         missed_count: How many were missed altogether.
         skipped: How many were passed over (`latest_only`) or found at the start (`skip_existing`).
         unanswered: Seconds since the storage last answered, if a look hangs there; else None.
+        set_aside: What has failed too often, the latest 100.
     """
 
     run: str
@@ -88,6 +107,7 @@ class RunStatus:
     missed_count: int
     skipped: int
     unanswered: float | None
+    set_aside: tuple[SetAside, ...] = ()
 
     def __str__(self) -> str:
         where = _eyes(self.watcher, self.watcher_reason, self.last_look)
@@ -98,6 +118,7 @@ class RunStatus:
             lines.append(f"  queued: {self.queued}")
         lines += [f"  {name}: {reason}" for name, reason in self.unfinished.items()]
         lines += [f"  missed: {missed.path}" for missed in self.missed]
+        lines += [f"  set aside: {each.path}: {each.reason}" for each in self.set_aside]
         if self.skipped:
             lines.append(f"  skipped: {self.skipped}")
         return printable("\n".join(lines))

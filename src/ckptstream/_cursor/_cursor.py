@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from ._file import CursorFile
 from ._records import Claim, Memory, Record
+
+if TYPE_CHECKING:
+    from ._file import CursorFile
 
 # One for each file of a process: closing any descriptor of a file drops SQLite's own locks on it.
 _files: dict[str, CursorFile] = {}
@@ -27,6 +30,8 @@ class Cursor:
     """
 
     def __init__(self, path: str, is_local: Callable[[str], bool]) -> None:
+        from ._file import CursorFile  # Only here: most programs have no use for SQLite.
+
         real = os.path.realpath(path)
         self._claims = dict[str, Claim]()
         with _lock:
@@ -35,6 +40,7 @@ class Cursor:
                 file = _files[real] = CursorFile(real, is_local(os.path.dirname(real)))
             file.users += 1
         self._file = file
+        self._closed = False
 
     def claim(self, directory: str) -> Claim:
         """
@@ -68,10 +74,10 @@ class Cursor:
         if self._file.process != os.getpid():
             return  # Our parent's.
         with _lock:
-            file, runs = self._file, [claim.run for claim in self._claims.values()]
-            self._claims.clear()
-            if not runs and file.users == 0:
+            if self._closed:
                 return
+            self._closed = True
+            file, runs = self._file, [claim.run for claim in self._claims.values()]
             file.users -= 1
             if file.users:
                 file.release(runs)

@@ -24,9 +24,18 @@ def look(request: Request, alive: Callable[[], None]) -> Look:
     Args:
         request: What is known already.
         alive: Called now and then, as a sign of life.
+
+    Raises:
+        CursorError: The cursor cannot be read, or the run belongs to another stream.
     """
+    claim = None
+    if request.cursor is not None and request.claimed is None:
+        claim = request.cursor.claim(request.directory)
+        request = request._replace(claimed=claim.run)
     watching = Watching(request)
-    return attempt(watching, lambda: _Looking(request, watching, alive).result)
+    result = attempt(watching, lambda: _Looking(request, watching, alive).result)
+    result.claim = claim
+    return result
 
 
 class _Looking:
@@ -117,6 +126,15 @@ class _Looking:
             self.result.settling[name] = evidence.again
         if entry != old:
             self.result.changed[name] = entry
+            self._recall(name, entry)
+
+    def _recall(self, name: str, entry: Entry) -> None:
+        cursor, run = self._request.cursor, self._request.claimed
+        if cursor is None or run is None or entry.missing is not None or entry.generation is None:
+            return
+        memory = cursor.recall(run, name, entry.generation)
+        if memory is not None:
+            self.result.remembered[name] = memory
 
     def _judge(
         self, name: str, members: tuple[str, ...], old: Entry | None

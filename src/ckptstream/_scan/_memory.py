@@ -8,6 +8,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
 
+from .._cursor import Claim, Cursor, Memory
 from .._stores import Profile
 from .._watchers import Subscription
 from ..layouts import FileStat, Layout, PointerLayout
@@ -148,6 +149,8 @@ class Look:
         again: Set if the way to the run has changed meanwhile, so that another look is due.
         watcher: "inotify" or "poll", and why.
         out_of: What the kernel has run out of, if that is why.
+        claim: What the cursor remembers of the run, if it has just become ours.
+        remembered: What the cursor remembers of finished entries that are new or have changed.
     """
 
     trouble: Trouble | None = None
@@ -164,11 +167,13 @@ class Look:
     watcher: str = "poll"
     reason: str = ""
     out_of: str | None = None
+    claim: Claim | None = None
+    remembered: dict[str, Memory] = field(default_factory=dict[str, Memory])
 
     def says_nothing_after(self, before: Look) -> bool:
         """Whether nothing has changed since the look before."""
         found = self.changed or self.gone or self.vanished or self.settling
-        strange = self.trouble or self.foreign or self.again or self.out_of
+        strange = self.trouble or self.foreign or self.again or self.out_of or self.claim
         then = before.trouble or before.foreign or before.settling
         same = self.pointed == before.pointed and self.watcher == before.watcher
         return same and not (found or strange or then)
@@ -185,7 +190,7 @@ class Look:
 
     def forget(self) -> None:
         """Drop what has been entered elsewhere: the last look is kept for long."""
-        self.changed = {}
+        self.changed, self.remembered, self.claim = {}, {}, None
 
     def remember(self, before: Look) -> None:
         """What was explained before holds on, if the directory was not listed again."""
@@ -210,6 +215,8 @@ class Request(NamedTuple):
         subscription: To watch with; None to poll, and why.
         trust_any: Watch also where events are not known to be complete.
         clock: What the look measures time with, in its own thread.
+        cursor: What remembers across restarts.
+        claimed: The run's number in the cursor; None: have it first.
     """
 
     directory: str
@@ -227,3 +234,5 @@ class Request(NamedTuple):
     why_poll: str
     trust_any: bool
     clock: Callable[[], float]
+    cursor: Cursor | None = None
+    claimed: int | None = None

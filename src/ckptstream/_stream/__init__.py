@@ -9,10 +9,11 @@ from ._tensorflow import (
     latest_checkpoint,
     wait_for_new_checkpoint,
 )
-from .arguments import StrPath, TimeoutFn, WatcherChoice
+from .arguments import Done, StrPath, TimeoutFn, WatcherChoice
 
 __all__ = [
     "CheckpointStream",
+    "Done",
     "Engine",
     "PathStream",
     "StrPath",

@@ -12,8 +12,11 @@ import anyio.lowlevel
 from .._model import Checkpoint, Status, printable
 from .._watchers import Alarm, Watcher, current_watcher
 from ._following import Following
+from ._handed import Handed
+from ._journal import Journal
+from ._log import logger
 from ._run import Run
-from ._words import logger, status_of, status_of_pattern
+from ._words import status_of, status_of_pattern
 from .arguments import Options
 
 _EXPIRED = "the timeout has expired"
@@ -33,14 +36,19 @@ class Engine:
         "_epoch",
         "_following",
         "_guard",
+        "_journal",
         "_watcher",
+        "handed",
         "options",
     )
 
     def __init__(self, paths: Sequence[str], options: Options) -> None:
         self.options = options
         self._alarm = Alarm()
-        self._following = Following(paths, options, self._alarm)
+        journal = None if options.cursor is None else Journal(options.cursor, self._alarm.ring)
+        self._journal = journal
+        self._following = Following(paths, options, self._alarm, journal)
+        self.handed = Handed(options)
         self._guard = anyio.ResourceGuard("waiting for a checkpoint in")
         self._watcher: Watcher | None = None
         self._epoch: float | None = None  # the event loop's time when time.monotonic() was 0
@@ -62,8 +70,7 @@ class Engine:
         """
         with self._guard:
             await anyio.lowlevel.checkpoint()
-            self._bind()
-            self._following.ask()
+            self._begin_call()
             remaining = self._remaining()
             if remaining is None:
                 return self._hand_out(await self._find())
@@ -86,6 +93,13 @@ class Engine:
             run = await self._find()
             # Nothing awaits after this line, nor above: a cancelled caller loses no checkpoint.
             return self._hand_out(run)
+
+    def _begin_call(self) -> None:
+        if self._journal is not None:
+            self._journal.require()
+        self._bind()
+        self.handed.settle()
+        self._following.ask()
 
     # The wait.
 
@@ -128,11 +142,13 @@ class Engine:
         while True:
             self._alarm.reset()
             if self._ended is not None:
+                await self.write()  # What was done before counts.
                 raise StopAsyncIteration(self._ended)
             assert self._watcher is not None
+            written = self._begin_to_write()
             # What the caller did before it asked must be seen; later, events wake this anyway.
             self._watcher.read(lately=again)
-            if following.looks:
+            if following.looks or not written:
                 self._watcher.review()
             again = True
             now = anyio.current_time()
@@ -142,21 +158,67 @@ class Engine:
             if self._ended is not None:
                 continue  # A handler of a log record has closed the stream.
             run = following.choose(now)
-            if run is not None:
+            if run is not None and self._begin_to_write():
                 return run
-            if self._is_over:
+            if run is None and self._is_over:
                 self.end(self._ending or "every run has reached until_step")
                 continue
             following.start_looks(now)
             if not self._alarm.rung:
                 brief = now < following.lands
                 until = min(following.next, following.lands) if brief else following.next
+                if self._journal is not None and self._journal.busy:
+                    until = min(until, self._journal.due(now))
                 with anyio.CancelScope(deadline=until):
                     await self._watcher.wait(self._alarm, brief=brief)
 
     def _hand_out(self, run: Run) -> Checkpoint:
         self._deadline = None
-        return self._following.deliver(run, anyio.current_time())
+        return self.handed.add(run, self._following.deliver(run, anyio.current_time()))
+
+    # The cursor.
+
+    async def open(self) -> None:
+        """The user enters the block. Raises `CursorError`."""
+        if self._journal is not None:
+            self._bind()
+            await self._journal.open()
+
+    def _begin_to_write(self) -> bool:
+        """Whether the cursor knows all that has happened; else a thread begins to write it."""
+        if self._journal is None:
+            return True
+        self._journal.begin()
+        self._journal.report()
+        return self._journal.is_clean
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the cursor knows all that has happened."""
+        return self._journal is None or self._journal.is_clean
+
+    def fail(self, checkpoint: Checkpoint, reason: object) -> None:
+        """An attempt at a checkpoint has failed. Raises `ValueError`, as `Handed.failed`."""
+        if self._watcher is None:  # The blocking twin's event loop comes and goes.
+            now = (self._epoch or 0.0) + time.monotonic()
+        else:
+            now = anyio.current_time()
+        self.handed.failed(checkpoint, str(reason) or repr(reason), now)
+
+    async def write(self) -> None:
+        """Wait until the cursor knows all that has happened. Raises `CursorError`."""
+        if self._journal is not None:
+            self._bind()
+            await self._journal.write()
+
+    async def close(self, *, succeeded: bool) -> None:
+        """The user leaves the block. Raises `CursorError`, if that was without an exception."""
+        if succeeded:
+            self.handed.settle()
+        self.end("its block was left")
+        if self._journal is not None:
+            self._bind()
+            await self._journal.close(tell=succeeded)
 
     # The event loop.
 
@@ -164,6 +226,8 @@ class Engine:
         """Live in the event loop that runs now: a stream may wander between loops when idle."""
         given = self.options.watcher
         watcher = current_watcher() if isinstance(given, str) else given
+        if self._journal is not None:
+            self._journal.bind(watcher)
         if watcher is self._watcher or self._ended is not None:
             return
         self._watcher = watcher
@@ -178,6 +242,8 @@ class Engine:
         """Leave the event loop, whose watches and threads are then no longer needed."""
         self._watcher = None
         self._following.unbind()
+        if self._journal is not None:
+            self._journal.unbind()
 
     def wake(self) -> None:
         """Look now, or at the next call."""

@@ -71,11 +71,24 @@ class Flight(Generic[T]):
         if self.job is not None and not self.job.started:
             self.job, self._stale = None, False
 
-    def start(self, look: Callable[[Callable[[], None]], T], passenger: Passenger) -> None:
-        """Have a thread make a look, and the event loop tell *passenger*, who is held weakly."""
+    def start(
+        self,
+        look: Callable[[Callable[[], None]], T],
+        passenger: Passenger,
+        *,
+        first: bool = False,
+    ) -> None:
+        """
+        Have a thread make a look, and the event loop tell *passenger*, who is held weakly.
+
+        Args:
+            look: What the thread calls.
+            passenger: Whose look it is.
+            first: Before the looks that have not begun yet.
+        """
         assert self.watcher is not None
         self.job = Job(look, partial(mount_point, self._directory))
-        self.watcher.submit(self.job, partial(_tell, weakref.ref(passenger)))
+        self.watcher.submit(self.job, partial(_tell, weakref.ref(passenger)), first=first)
 
     def take_disturbed(self) -> bool:
         """Whether an event came before its watch was registered, so that another look is due."""

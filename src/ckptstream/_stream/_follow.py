@@ -6,7 +6,7 @@ from ..layouts import Layout, resolve
 from . import arguments as check
 from ._engine import Engine
 from ._stream import CheckpointStream
-from .arguments import POLL_INTERVAL, Options, StrPath, TimeoutFn, WatcherChoice
+from .arguments import POLL_INTERVAL, Done, Options, StrPath, TimeoutFn, WatcherChoice
 
 
 def follow(
@@ -18,6 +18,9 @@ def follow(
     min_interval_secs: float = 0,
     timeout: float | None = None,
     timeout_fn: TimeoutFn | None = None,
+    cursor: StrPath | None = None,
+    done: Done = "next",
+    retries: int = 0,
     poll_interval: float | None = None,
     watcher: WatcherChoice = "auto",
 ) -> CheckpointStream:
@@ -67,6 +70,15 @@ def follow(
         timeout_fn: Asked when the timeout has expired, without arguments; a plain function, which
             must not block, or one that returns an awaitable. True ends the stream after that
             look, False waits anew. What it raises reaches the caller; the stream stays usable.
+        cursor: A file that remembers, across restarts, what is done of each run; it is made if it
+            is not there. Needs `async with`. What a restart finds undone is delivered again, what
+            is done is not. One file serves any number of runs, named by their absolute paths; a
+            run and a file belong to one open stream, so a second evaluation takes a second file.
+            With `skip_existing`, what the first look ever found is passed over, once.
+        done: When a checkpoint is done. `"next"`: when the caller asks for the next one, or leaves
+            the `async with` block without an exception. `"explicit"`: when the caller says so with
+            `await stream.done(ckpt)`, for those who hand checkpoints to other tasks.
+        retries: How many times a checkpoint that has `failed` is delivered again.
         poll_interval: Seconds between two looks where events cannot be trusted (network and FUSE
             filesystems, systems without inotify), more than 0. None: 1 second.
         watcher: `"auto"` takes events where they can be trusted; `"poll"` and `"inotify"` force
@@ -94,5 +106,8 @@ def follow(
         timeout_fn=check.timeout_function("timeout_fn", timeout_fn),
         poll_interval=POLL_INTERVAL if interval is None else interval,
         watcher=check.watcher_choice("watcher", watcher),
+        cursor=check.cursor_file("cursor", cursor),
+        done=check.done_choice("done", done, cursor),
+        retries=check.count("retries", retries, least=0),
     )
     return CheckpointStream(Engine(check.directories(checkpoint_dirs), options))

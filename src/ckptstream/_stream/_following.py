@@ -6,15 +6,17 @@ import math
 import time
 from collections.abc import Sequence
 
-from .._model import Checkpoint, printable
+from .._model import printable
 from .._scan import Look
 from .._watchers import Alarm, Watcher
 from ._agenda import Agenda
+from ._journal import Journal
+from ._log import logger
 from ._pattern import Change, Pattern
-from ._queued import Asked
+from ._queued import Asked, Queued
 from ._roster import Roster
 from ._run import Run
-from ._words import logger, report, report_end, report_left, report_limit, report_pattern
+from ._words import report, report_end, report_left, report_limit, report_pattern
 from .arguments import Options
 
 _AHEAD = 2  # runs whose next checkpoint is verified at once, so that none waits for a slow one
@@ -34,24 +36,15 @@ class Following:
     """
 
     __slots__ = (
-        "_agenda",
-        "_asked",
-        "_ends",
-        "_in_flight",
-        "_laden",
-        "_looks_last",
-        "_offers",
-        "_started",
-        "_unreached",
-        "_unsealed",
-        "_wanting",
-        "_watcher",
-        "roster",
+        *("_agenda", "_asked", "_ends", "_in_flight", "_laden", "_looks_last", "_offers"),
+        *("_started", "_unreached", "_unsealed", "_wanting", "_watcher", "roster"),
     )
 
-    def __init__(self, paths: Sequence[str], options: Options, alarm: Alarm) -> None:
+    def __init__(
+        self, paths: Sequence[str], options: Options, alarm: Alarm, journal: Journal | None
+    ) -> None:
         self._agenda: Agenda[Run | Pattern] = Agenda(alarm)
-        self.roster = Roster(paths, options, self._agenda)
+        self.roster = Roster(paths, options, self._agenda, journal)
         self._laden: dict[Run, None] = {}  # runs with checkpoints to deliver
         self._offers: dict[Run, None] = {}  # those of them that may now; the next one first
         # Runs before their until_step; without one nobody asks.
@@ -93,8 +86,9 @@ class Following:
         finally:
             if not run.flight.looking:
                 self._in_flight.pop(run, None)
-        busy = run.flight.looking or run in self._laden or self._unsealed
-        if not news and run.told.reason and not busy:
+        resumed = run.ledger.outcomes.resume(now)
+        busy = run.flight.looking or run in self._laden or self._unsealed or resumed
+        if run.told.reason and not (news or busy):
             return  # As most often, where runs are polled.
         self._sort(run, now)
         if run.sight.look.found_no_directory and not run.named:
@@ -152,10 +146,10 @@ class Following:
         run = self.roster.leave(directory)
         if run is None:
             return None
-        for places in (self._laden, self._offers, self._unreached, self._in_flight):
-            places.pop(run, None)
-        for mixed in (self._wanting, self._unsealed):
-            mixed.pop(run, None)
+        for runs in (self._laden, self._offers, self._unreached, self._in_flight):
+            runs.pop(run, None)
+        self._wanting.pop(run, None)
+        self._unsealed.pop(run, None)
         return run
 
     def _sort(self, run: Run, now: float) -> None:
@@ -163,7 +157,7 @@ class Following:
         if run.queue.candidate() is None:
             self._laden.pop(run, None)
             self._offers.pop(run, None)
-            if run.queue.reached and not run.ledger.holding:
+            if run.queue.reached and not (run.ledger.holding or run.queue.retrying):
                 self._unreached.pop(run, None)
         else:
             self._laden[run] = None
@@ -228,16 +222,16 @@ class Following:
             return -math.inf
         return math.inf if self.roster.is_single else self._started + _SHORT
 
-    def deliver(self, run: Run, now: float) -> Checkpoint:
+    def deliver(self, run: Run, now: float) -> Queued:
         """Take the next checkpoint of *run*, which was chosen."""
         queued = run.queue.candidate()
         assert queued is not None
-        run.queue.deliver(queued, now)
+        run.ledger.outcomes.deliver(queued, now)
         # To the end of the line: a backlog must not starve a run with a single new checkpoint.
         self._offers.pop(run, None)
         self._sort(run, now)
         self._agenda.touch(run)
-        return queued.checkpoint(run.directory)
+        return queued
 
     def first_eligible(self, now: float) -> float:
         """When a checkpoint could be delivered at all, by `min_interval_secs`; *now* or later."""

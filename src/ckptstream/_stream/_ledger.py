@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
-from .._model import Missed
+from .._cursor import Claim, Memory, State
 from .._scan import Entry, Look, Trouble
 from ..layouts._auto import NOBODY
-from ._order import order, sort
+from ._order import sort
+from ._outcomes import Outcomes
+from ._progress import SEEN, SKIPPED, Progress
 from ._queue import Queue
 from ._queued import Moment, Queued
 from .arguments import Options
 
 WATCHED_FINISHED = 3  # finished checkpoints that are watched for being written again
-_REMEMBERED_MISSED = 100
 
 
 class Ledger:
@@ -27,26 +27,25 @@ class Ledger:
         unfinished: The names of those that are not finished, in the order they appeared.
         newest: The last few finished ones.
         queue: What is to be delivered.
+        outcomes: What became of the others.
         looked: Whether a look has succeeded.
         fresh: What the last look found.
     """
 
     # A program may follow ten thousand runs, each with a ledger; most of it stays empty for ever.
     __slots__ = (
-        *("_accepted", "_baseline", "_baseline_due", "_directory", "_first", "_first_settling"),
-        *("_options", "entries", "fresh", "looked", "missed", "missed_count", "newest", "queue"),
-        *("sealed", "unfinished"),
+        *("_accepted", "_baseline", "_baseline_due", "_first", "_first_settling"),
+        *("_options", "entries", "fresh", "looked", "newest", "outcomes", "queue", "sealed"),
+        *("unfinished",),
     )
 
-    def __init__(self, directory: str, options: Options) -> None:
-        self._directory = directory
+    def __init__(self, directory: str, options: Options, progress: Progress | None = None) -> None:
         self._options = options
         self.entries: dict[str, Entry] = {}
         self.unfinished: dict[str, None] = {}
         self.newest: tuple[str, ...] = ()
         self.queue = Queue(options)
-        self.missed: tuple[Missed, ...] = ()
-        self.missed_count = 0
+        self.outcomes = Outcomes(directory, options, self.queue, progress)
         self.fresh: tuple[str, ...] = ()
         self.looked = False
         self.sealed = False  # the last look was merged: what comes later is not this stream's
@@ -70,10 +69,14 @@ class Ledger:
             clock: The time now, on the look's clock.
         """
         first, self.fresh = not self.looked, ()
+        if look.claim is not None:
+            self._enter_claim(look.claim)
         if look.trouble is not None:
             if look.trouble is Trouble.MISSING:
                 # Nothing was there at the start, so nothing of it is passed over.
                 self._baseline_due = False
+                if self.outcomes.progress is not None:
+                    self.outcomes.progress.take_baseline()
             return
         self.looked = True
         self._point(look)
@@ -89,15 +92,19 @@ class Ledger:
                 self.queue.waiting[name].verified = seen
         if first:
             self._first, self._first_settling = clock, frozenset(look.settling)
+        self._decide(finds, look, seen)
+        if self.holding:
+            self._hold(look, judged)
+        self._keep_book()
+        self.queue.held = self.holding
+        self._point(look)
+
+    def _decide(self, finds: list[tuple[str, Entry]], look: Look, seen: Moment) -> None:
         if self._baseline_due:
             self._baseline, self._baseline_due = self._first, False
             self._pass_over(finds)
         else:
-            self._accept(finds, seen)
-        if self.holding:
-            self._hold(look, judged)
-        self.queue.held = self.holding
-        self._point(look)
+            self._accept(finds, seen, look.remembered)
 
     def _point(self, look: Look) -> None:
         latest = self.entries.get(look.pointed[0]) if look.pointed else None
@@ -109,7 +116,26 @@ class Ledger:
         for name, step in look.vanished:
             # Of one that was there in the last look the event may be old news.
             if name not in look.gone:
-                self._miss(name, step, finished=False)
+                self.outcomes.miss(name, None, step)
+
+    def _enter_claim(self, claim: Claim) -> None:
+        assert self.outcomes.progress is not None
+        self.outcomes.progress.enter(claim)
+        self._baseline_due &= not claim.baseline
+        self.queue.reach(claim.reached)
+        for name, _, step, memory in claim.set_aside:
+            self.outcomes.put_aside(name, step, memory)
+
+    def _keep_book(self) -> None:
+        """After a look that succeeded, with a cursor: what was awaited, and is gone, is lost."""
+        if (progress := self.outcomes.progress) is None:
+            return
+        progress.take_baseline()
+        for name, generation, step, _ in progress.lost(self.entries):
+            if self._options.latest_only:  # It would have been passed over, most likely.
+                progress.note(name, generation, step, SKIPPED)
+            else:
+                self.outcomes.miss(name, generation, step)
 
     def expect_nothing(self) -> None:
         """The run was not there at the stream's first look: nothing of it is passed over."""
@@ -126,8 +152,8 @@ class Ledger:
     @property
     def rests(self) -> bool:
         """Whether a look that found nothing new leaves it as it is."""
-        waits = self.queue.waiting or self._first_settling or self._baseline_due
-        return self.looked and not waits and not self.fresh
+        waits = self.queue.waiting or self._first_settling or self._baseline_due or self.fresh
+        return self.looked and not waits
 
     @property
     def holding(self) -> bool:
@@ -141,9 +167,7 @@ class Ledger:
             if asked and min(since, default=math.inf) > self._first:
                 self._first_settling -= {name}
         if not self.holding:
-            waiting = self.queue.waiting.values()
-            found = sorted(waiting, key=lambda queued: order(queued.name, queued.entry))
-            self.queue.waiting = {queued.name: queued for queued in found}
+            self.queue.sort()
 
     def _enter(self, look: Look) -> tuple[list[tuple[str, Entry]], list[tuple[str, Entry]]]:
         """Take over what has changed; return what is finished and new, and what has come back."""
@@ -153,7 +177,7 @@ class Ledger:
             self.entries[name] = entry
             if entry.missing is not None:
                 self.unfinished[name] = None
-                if self.queue.waiting.pop(name, None) is not None:
+                if self.queue.take_out(name) is not None:
                     del self._accepted[name]  # Finished again, it is found again.
                 continue
             self.unfinished.pop(name, None)
@@ -163,25 +187,35 @@ class Ledger:
                 returned.append((name, entry))
         return finds, returned
 
-    def _accept(self, finds: list[tuple[str, Entry]], seen: Moment) -> None:
+    def _accept(
+        self, finds: list[tuple[str, Entry]], seen: Moment, remembered: Mapping[str, Memory]
+    ) -> None:
         for name, entry in finds:
+            memory = remembered.get(name)
+            if memory is not None and memory.state.is_final:
+                self._remember(name, entry)
+                continue
             settled = max((s.since for s in entry.settling), default=math.inf)
             if settled <= self._baseline:
                 self._pass_over([(name, entry)])
                 continue
-            if self.queue.waiting.pop(name, None) is not None:
-                self._miss(name, entry.step, finished=True)  # overwritten before it was delivered
+            earlier = self.queue.take_out(name)
+            if earlier is not None:  # overwritten before it was delivered
+                self.outcomes.miss(name, earlier.entry.generation, earlier.entry.step)
             if self.sealed:
                 continue
             self._remember(name, entry)
             if self.queue.is_beyond(entry.step):
                 continue
-            self.queue.waiting[name] = Queued(name, entry, seen)
+            if memory is None or memory.state is State.MISSED:
+                memory = SEEN
+                self.outcomes.note(name, entry, SEEN)
+            self.queue.waiting[name] = Queued(name, entry, seen, memory.attempts)
 
     def _pass_over(self, finds: list[tuple[str, Entry]]) -> None:
         for name, entry in finds:
             self._remember(name, entry)
-            self.queue.skipped += 1
+            self.outcomes.skip(name, entry)
 
     def _remember(self, name: str, entry: Entry) -> None:
         self._accepted[name] = entry.generation
@@ -200,17 +234,17 @@ class Ledger:
         if self.queue.pointed == name:
             self.queue.pointed = None
         newest = self.queue.candidate()
-        queued = self.queue.waiting.pop(name, None)
+        queued = self.queue.take_out(name)
         if queued is None:
             recognised = entry.layout != NOBODY
             if recognised and entry.missing is not None and not self._is_accepted(name, entry):
-                self._miss(name, entry.step, finished=entry.generation is not None)
+                self.outcomes.miss(name, entry.generation, entry.step)
             return
         if self._options.latest_only and newest is not queued:
-            self.queue.skipped += 1
+            self.outcomes.skip(name, queued.entry)
             return
         del self._accepted[name]  # Should it come back after all, it is new.
-        self._miss(name, entry.step, finished=True)
+        self.outcomes.miss(name, queued.entry.generation, entry.step)
 
     def was_delivered(self, name: str) -> bool:
         """Whether the generation that an entry has, or last had, was delivered or passed over."""
@@ -220,14 +254,30 @@ class Ledger:
     def _is_accepted(self, name: str, entry: Entry) -> bool:
         return entry.generation is not None and self._accepted.get(name) == entry.generation
 
-    def _miss(self, name: str, step: int | None, finished: bool) -> None:
-        if self.queue.is_beyond(step):
-            return
-        missed = Missed(os.path.join(self._directory, name), step, finished)
-        self.missed = (*self.missed, missed)[-_REMEMBERED_MISSED:]
-        self.missed_count += 1
-        if finished:
-            self.queue.reach(step)
+    # What becomes of what was delivered.
+
+    def fail(self, queued: Queued, reason: str, now: float) -> float | None:
+        """What was delivered has failed. Returns in how many seconds it comes again, or None."""
+        delay = self.outcomes.fail(queued, reason, now)
+        if delay is None or not self._has_gone(queued):
+            return delay
+        del self.queue.retrying[queued.name]
+        return None
+
+    def give_back(self, queued: Queued) -> None:
+        """What was delivered is the next one again."""
+        if not self._has_gone(queued):
+            self.queue.waiting = {queued.name: queued, **self.queue.waiting}
+
+    def _has_gone(self, queued: Queued) -> bool:
+        """Whether it cannot be delivered again: then it is missed. If it comes back, it is new."""
+        entry = self.entries.get(queued.name)
+        if entry is not None and entry.generation == queued.entry.generation:
+            return False
+        if self._accepted.get(queued.name) == queued.entry.generation:
+            del self._accepted[queued.name]
+        self.outcomes.miss(queued.name, queued.entry.generation, queued.entry.step)
+        return True
 
     def abandon(self, everything: bool) -> None:
         """The stream ends: what was finished and is being deleted is lost, or all there is."""
@@ -236,9 +286,10 @@ class Ledger:
             entry = self.entries[name]
             wanted = until is None or entry.step is None or entry.step <= until
             if wanted and entry.generation is not None and not self._is_accepted(name, entry):
-                self._miss(name, entry.step, finished=True)
+                self.outcomes.miss(name, entry.generation, entry.step)
         if not everything:
             return
-        for name, queued in self.queue.waiting.items():
-            self._miss(name, queued.entry.step, finished=True)
-        self.queue.waiting.clear()
+        for name in (*self.queue.waiting, *self.queue.retrying):
+            queued = self.queue.take_out(name)
+            assert queued is not None
+            self.outcomes.miss(name, queued.entry.generation, queued.entry.step)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 
+from ._order import order
 from ._queued import Queued
 from .arguments import Options
+
+FIRST_DELAY = 10.0  # seconds until the second attempt; each delay is twice the one before
+LONGEST_DELAY = 3600.0
 
 
 class Queue:
@@ -39,6 +43,12 @@ class Queue:
         self.pointed: str | None = None
         self.reached = False
         self.skipped = 0
+
+    def shift(self, seconds: float) -> None:
+        """Another event loop has begun, whose clock is so far ahead."""
+        self.eligible += seconds
+        for queued in self.retrying.values():
+            queued.again += seconds
 
     def is_beyond(self, step: int | None) -> bool:
         """Whether a step comes after the end of what is asked for: `until_step` was reached."""
@@ -79,6 +89,43 @@ class Queue:
         waits = self._options.latest_only and not (self.reached or self.held)
         return waits and bool(self.waiting) and self.candidate() is None
 
+    def sort(self) -> None:
+        """By step: the first look is complete."""
+        found = sorted(self.waiting.values(), key=lambda queued: order(queued.name, queued.entry))
+        self.waiting = {queued.name: queued for queued in found}
+
+    def take_out(self, name: str) -> Queued | None:
+        """It is not there any more, or another one is."""
+        waiting, retrying = self.waiting.pop(name, None), self.retrying.pop(name, None)
+        return retrying if waiting is None else waiting
+
+    # What was delivered in vain.
+
+    def retry(self, queued: Queued, now: float) -> float:
+        """Deliver it again, later. Returns after how many seconds."""
+        delay = min(FIRST_DELAY * 2.0 ** (queued.attempts - 1), LONGEST_DELAY)
+        queued.again = now + delay
+        self.retrying[queued.name] = queued
+        return delay
+
+    def resume(self, now: float) -> list[Queued]:
+        """What is to be delivered again by now waits again. Returns what is passed over."""
+        passed = list[Queued]()
+        for queued in [queued for queued in self.retrying.values() if queued.again <= now]:
+            del self.retrying[queued.name]
+            if not self._options.latest_only:
+                self.waiting[queued.name] = queued  # The last one: it never blocks newer ones.
+            elif self.delivered is queued:
+                self.waiting = {queued.name: queued, **self.waiting}
+            else:
+                passed.append(queued)
+        return passed
+
+    @property
+    def next_retry(self) -> float:
+        """When the next one waits again."""
+        return min((queued.again for queued in self.retrying.values()), default=math.inf)
+
     def deliver(self, queued: Queued, now: float) -> list[Queued]:
         """Take the candidate out; it is delivered. Returns those that it passes over."""
         passed = list[Queued]()
@@ -88,7 +135,6 @@ class Queue:
                 if name == queued.name:
                     break
                 passed.append(self.waiting.pop(name))
-        self.skipped += len(passed)
         del self.waiting[queued.name]
         self.delivered = queued
         self.eligible = now + self._options.min_interval_secs

@@ -56,11 +56,15 @@ class Queued:
 
     Attributes:
         verified: When a look last saw it finished.
+        attempts: How many have failed.
+        again: When it is delivered again, after one that has; on the event loop's clock.
     """
 
     name: str
     entry: Entry
     verified: Moment
+    attempts: int = 0
+    again: float = -math.inf
 
     def checkpoint(self, run: str) -> Checkpoint:
         """As the user sees it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from ._agenda import Agenda
+from ._journal import Journal
 from ._pattern import Pattern
 from ._run import Run
 from .arguments import Options, is_pattern
@@ -19,19 +20,27 @@ class Roster:
         patterns: Where runs come from, and whereto they go.
     """
 
-    __slots__ = ("_agenda", "_left", "_named", "_options", "patterns", "runs")
+    __slots__ = ("_agenda", "_journal", "_left", "_named", "_options", "patterns", "runs")
 
     def __init__(
-        self, paths: Sequence[str], options: Options, agenda: Agenda[Run | Pattern]
+        self,
+        paths: Sequence[str],
+        options: Options,
+        agenda: Agenda[Run | Pattern],
+        journal: Journal | None,
     ) -> None:
         self._options = options
         self._agenda = agenda
-        self.runs = {d: Run(d, options, agenda) for d in paths if not is_pattern(d)}
+        self._journal = journal
+        self.runs = {d: self._new(d) for d in paths if not is_pattern(d)}
         self.patterns = [Pattern(p, options, agenda) for p in paths if is_pattern(p)]
         # Only asked where a pattern could name them too.
         self._named = frozenset(map(_bare, self.runs) if self.patterns else ())
         # What was delivered of a run that has left is not delivered again when it comes back.
         self._left: dict[str, Run] = {}
+
+    def _new(self, directory: str) -> Run:
+        return Run(directory, self._options, self._agenda, self._journal)
 
     @property
     def is_single(self) -> bool:
@@ -50,7 +59,7 @@ class Roster:
             return None
         run = self._left.pop(directory, None)
         if run is None:
-            run = Run(directory, self._options, self._agenda)
+            run = self._new(directory)
         if late:
             run.ledger.expect_nothing()
         run.left = run.named = False
@@ -80,7 +89,7 @@ class Roster:
     def shown(self) -> Iterator[Run]:
         """The runs that a status speaks of: also those that have left, if they missed anything."""
         yield from self.runs.values()
-        yield from (run for run in self._left.values() if run.ledger.missed_count)
+        yield from (run for run in self._left.values() if run.ledger.outcomes.missed_count)
 
     def describe(self, show: Callable[[str], str]) -> str:
         """What is followed, in a few words; *show*: how to write each path."""

@@ -13,7 +13,9 @@ from .._watchers import Watcher
 from ._agenda import Touched
 from ._flight import Flight
 from ._hints import Hints
+from ._journal import Journal
 from ._ledger import Ledger
+from ._progress import Progress
 from ._queued import Asked, Moment
 from ._sight import Sight, Told
 from ._timers import Timers
@@ -36,6 +38,7 @@ class Run:
         "_agenda",
         "_ground",
         "_hints",
+        "_journal",
         "_listed",
         "_looked",
         "_moment",
@@ -51,17 +54,21 @@ class Run:
         "told",
     )
 
-    def __init__(self, directory: str, options: Options, agenda: Touched[Run]) -> None:
+    def __init__(
+        self, directory: str, options: Options, agenda: Touched[Run], journal: Journal | None
+    ) -> None:
         self.directory = directory
         self.named = True  # by the user, not by a pattern
         self.left = False  # it has gone, and nothing but a pattern had named it
-        self.ledger = Ledger(directory, options)
+        progress = None if journal is None else Progress(journal)
+        self.ledger = Ledger(directory, options, progress)
         self.queue = self.ledger.queue
         self.sight = Sight()
         self.told = Told()
         self.options = options
         # Weak: a stream that is dropped must go at once, not when the garbage is collected.
         self._agenda = weakref.ref(agenda)
+        self._journal = journal
         self.flight: Flight[Look] = Flight(directory)
         self._moment = Moment()  # of the look in flight
         self._looked = self._listed = Moment()  # of the last look, and of the last listing, merged
@@ -97,7 +104,7 @@ class Run:
     def shift(self, seconds: float) -> None:
         """Another event loop has begun, whose clock is so far ahead."""
         self._timers.shift(seconds)
-        self.queue.eligible += seconds
+        self.queue.shift(seconds)
         self._moment = self._moment._replace(began=self._moment.began + seconds)
 
     def bind(self, watcher: Watcher) -> None:
@@ -151,13 +158,13 @@ class Run:
         """When there will be something to do, if nothing happens before."""
         if self.flight.looking:
             return self.flight.asked_again(now)
-        due = self._timers.next
+        due = min(self._timers.next, self.queue.next_retry)
         waits = self.queue.eligible > now and self.queue.candidate() is not None
         return min(due, self.queue.eligible) if waits else due
 
     def start_look(self, now: float, call: int) -> None:
         """Begin the look that is due, in the caller's call of that number."""
-        watcher = self.flight.watcher
+        watcher, progress = self.flight.watcher, self.ledger.outcomes.progress
         assert watcher is not None
         thorough = self._timers.safety_at <= now
         full = self._hints.everything or thorough or self._timers.poll_at <= now
@@ -182,6 +189,8 @@ class Run:
             why_poll=self.options.why_poll,
             trust_any=self.options.watcher != "auto",
             clock=watcher.clock,
+            cursor=None if self._journal is None else self._journal.cursor,
+            claimed=None if progress is None else progress.run,
         )
         self.flight.start(partial(look, request), self)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from types import TracebackType
 
-import anyio
 import anyio.lowlevel
 
 from .._model import Checkpoint, Status
 from ._engine import Engine
+from ._for_each import Evaluate, for_each
 
 
 class CheckpointStream:
@@ -61,6 +61,13 @@ class CheckpointStream:
         await anyio.lowlevel.checkpoint()
 
     async def __aenter__(self) -> CheckpointStream:
+        """
+        Open the cursor, if there is one.
+
+        Raises:
+            CursorError: It cannot be used; the message says why, and what to do.
+        """
+        await self.engine.open()
         return self
 
     async def __aexit__(
@@ -69,7 +76,51 @@ class CheckpointStream:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.engine.end("its block was left")
+        await self.engine.close(succeeded=exc_type is None)
+
+    async def done(self, checkpoint: Checkpoint) -> None:
+        """
+        Say that a checkpoint is done: it is not delivered again, whatever happens.
+
+        On return the cursor has it, and a killed process cannot lose it any more. A cancelled call
+        may or may not have said it. For `done="explicit"`, from any task.
+
+        Raises:
+            ValueError: This stream did not deliver it, or it is done, or has failed, already.
+            CursorError: It cannot be written; the next call of anything tries that again.
+        """
+        self.engine.handed.done(checkpoint)
+        await self.engine.write()
+
+    async def failed(self, checkpoint: Checkpoint, reason: object) -> None:
+        """
+        Say that an attempt at a checkpoint has failed.
+
+        It is delivered again, up to *retries* times: 10 seconds later, then 20, 40 and so on, up
+        to an hour; newer ones do not wait for it. After that it is set aside: see `status()`.
+        Raises what `done` raises.
+
+        Args:
+            checkpoint: One that this stream delivered.
+            reason: Why, in words; an exception will do.
+        """
+        self.engine.fail(checkpoint, reason)
+        await self.engine.write()
+
+    async def for_each(self, evaluate: Evaluate, jobs: int = 1) -> None:
+        """
+        Call *evaluate* with each checkpoint, until the stream ends.
+
+        A checkpoint is done when the call returns. One that raises is a failed attempt, logged
+        with its traceback and not the end of the stream; see `failed`. The first cancellation
+        ends all calls, and leaves what they were at undone; a thread cannot be ended, and is left
+        behind.
+
+        Args:
+            evaluate: An async function, or a plain one, which is called in a worker thread.
+            jobs: How many calls there are at once, at most.
+        """
+        await for_each(self, evaluate, jobs)
 
     def wake(self) -> None:
         """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Mapping
@@ -10,11 +9,10 @@ from collections.abc import Mapping
 from .._model import PatternStatus, RunStatus, printable
 from .._scan import Look, Trouble
 from .._watchers import Watcher
+from ._log import logger
 from ._order import order
 from ._pattern import Pattern
 from ._run import Run
-
-logger = logging.getLogger("ckptstream.stream")
 
 _MANY = 3
 _KEEP_MORE = "have the trainer keep more checkpoints"
@@ -96,10 +94,11 @@ def status_of(run: Run) -> RunStatus:
         queued=len(ledger.queue.waiting),
         waiting_for=waiting_for(run),
         unfinished=unfinished(run),
-        missed=ledger.missed,
-        missed_count=ledger.missed_count,
+        missed=ledger.outcomes.missed,
+        missed_count=ledger.outcomes.missed_count,
         skipped=ledger.queue.skipped,
         unanswered=run.flight.hangs,
+        set_aside=ledger.outcomes.set_aside,
     )
 
 
@@ -238,10 +237,10 @@ def _once(run: Run, text: str, about: str | None = None) -> None:
 
 def _report_missed(run: Run) -> None:
     ledger, told = run.ledger, run.told
-    new, told.missed = ledger.missed_count - told.missed, ledger.missed_count
+    new, told.missed = ledger.outcomes.missed_count - told.missed, ledger.outcomes.missed_count
     if new <= 0:
         return
-    for missed in ledger.missed[-new:][:_MANY]:
+    for missed in ledger.outcomes.missed[-new:][:_MANY]:
         if missed.finished:
             how = "it was finished, but deleted or overwritten before it could be delivered"
         else:

@@ -7,14 +7,18 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TypeAlias, TypeVar, cast
 
 from .._watchers import Watcher
 from ..layouts import Layout, PointerLayout, pointer_layouts
 
+T = TypeVar("T")
+
 StrPath: TypeAlias = "str | os.PathLike[str]"
 TimeoutFn: TypeAlias = Callable[[], "bool | Awaitable[bool]"]
 WatcherChoice: TypeAlias = 'Literal["auto", "inotify", "poll"] | Watcher'
+
+Done: TypeAlias = Literal["next", "explicit"]
 
 POLL_INTERVAL = 1.0  # seconds between two looks where no events can be trusted
 
@@ -32,6 +36,9 @@ class Options:
     timeout_fn: TimeoutFn | None = None
     poll_interval: float = POLL_INTERVAL
     watcher: WatcherChoice = "auto"
+    cursor: str | None = None
+    done: Done = "next"
+    retries: int = 0
     pointers: tuple[PointerLayout, ...] = field(init=False)
     pointer_names: tuple[str, ...] = field(init=False)
 
@@ -134,6 +141,41 @@ def flag(name: str, value: object) -> bool:
     """True or False and nothing that merely looks like it."""
     if not isinstance(value, bool):
         raise TypeError(f"{name}={value!r} is not True or False")
+    return value
+
+
+def cursor_file(name: str, value: object) -> str | None:
+    """The path of a cursor file, or None."""
+    if value is None:
+        return None
+    path = path_text(name, value)
+    if path.endswith("/") or path in {".", ".."}:
+        raise ValueError(f"{name}={path!r} is a directory: name a file, such as 'evals.db'")
+    return path
+
+
+def done_choice(name: str, value: object, cursor: object) -> Done:
+    """When a checkpoint is done."""
+    if value not in ("next", "explicit"):
+        raise ValueError(f"{name}={value!r} is not known: use 'next' or 'explicit'")
+    if value == "explicit" and cursor is None:
+        raise ValueError(f"{name}={value!r} has nowhere to write it down: give a cursor= file")
+    return value
+
+
+def count(name: str, value: object, least: int) -> int:
+    """How many."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}={value!r} is not a number of times: give an int")
+    if value < least:
+        raise ValueError(f"{name}={value!r} is too few: give {least} or more")
+    return value
+
+
+def one_argument(name: str, value: T) -> T:
+    """A callable for a checkpoint."""
+    if not callable(value):
+        raise TypeError(f"{name}={value!r} cannot be called: give a function of a checkpoint")
     return value
 
 

@@ -49,8 +49,12 @@ class Watcher(Protocol):
         """Let a run watch directories; None where there is nothing to watch with."""
         ...
 
-    def submit(self, job: Job[T], done: Callable[[], None]) -> None:
-        """Make a look after the next call of `begin`, and call *done* in the event loop then."""
+    def submit(self, job: Job[T], done: Callable[[], None], *, first: bool = False) -> None:
+        """
+        Make a look after the next call of `begin`, and call *done* in the event loop then.
+
+        *first*: it is no look, but looks that have not begun yet wait for it.
+        """
         ...
 
     def begin(self) -> None:
@@ -102,9 +106,9 @@ class LoopWatcher:
             return None
         return _inotify.Subscription(self._inotify, listener)
 
-    def submit(self, job: Job[T], done: Callable[[], None]) -> None:
+    def submit(self, job: Job[T], done: Callable[[], None], *, first: bool = False) -> None:
         """Make a look in a thread, and call *done* in the event loop after it."""
-        self._pool.queue(job, done)
+        self._pool.queue(job, done, first=first)
 
     def begin(self) -> None:
         """Let the threads begin."""

@@ -62,9 +62,9 @@ class ManualWatcher:
         self._listeners.add(listener)
         return ManualSubscription() if self._events else None
 
-    def submit(self, job: Job[T], done: Callable[[], None]) -> None:
+    def submit(self, job: Job[T], done: Callable[[], None], *, first: bool = False) -> None:
         """Make the look at once."""
-        self.looks += 1
+        self.looks += not first
         job.run()
         done()
 

@@ -1,43 +1,24 @@
-"""
-The same names for blocking code.
-
-Nothing is implemented twice: each call of `next()` runs the async stream in an event loop of its
-own, in another thread, and both are gone when it returns. So it works in a plain script, in a
-thread, in a Jupyter cell, and in code that is itself called from an event loop (which it blocks).
-
-Between two calls nothing watches: a checkpoint that is born and deleted meanwhile cannot be known.
-"""
+"""The streams for blocking code."""
 
 from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
 import anyio
 
-from ._model import Checkpoint, Status
-from ._portals import Home
-from ._stream import Engine, StrPath, TimeoutFn, WatcherChoice
-from ._stream import checkpoints_iterator as _checkpoints_iterator
-from ._stream import follow as _follow
-from ._stream import latest_checkpoint as _latest_checkpoint
-from ._stream import wait_for_new_checkpoint as _wait_for_new_checkpoint
-from .layouts import Layout
-
-__all__ = [
-    "CheckpointStream",
-    "PathStream",
-    "checkpoints_iterator",
-    "follow",
-    "latest_checkpoint",
-    "wait_for_new_checkpoint",
-]
+from .._model import Checkpoint, Status
+from .._portals import Home
+from .._stream import CheckpointStream as AsyncStream
+from .._stream import Engine
 
 T = TypeVar("T")
+
+_MOMENT = 0.01  # seconds
 
 
 class CheckpointStream:
@@ -102,9 +83,47 @@ class CheckpointStream:
         answer = False
         try:
             said = timeout_fn()
-            answer = _wait_for(said) if inspect.isawaitable(said) else bool(said)
+            answer = wait_for(said) if inspect.isawaitable(said) else bool(said)
         finally:
             self._engine.answer(answer)  # If it raised, the wait starts anew.
+
+    def done(self, checkpoint: Checkpoint) -> None:
+        """Say that a checkpoint is done; see `ckptstream.CheckpointStream.done`."""
+        self._home.tell(partial(self._engine.handed.done, checkpoint))
+        self._write()
+
+    def failed(self, checkpoint: Checkpoint, reason: object) -> None:
+        """Say that an attempt has failed; see `ckptstream.CheckpointStream.failed`."""
+        self._home.tell(partial(self._engine.fail, checkpoint, reason))
+        self._write()
+
+    def for_each(self, evaluate: Callable[[Checkpoint], object], jobs: int = 1) -> None:
+        """
+        Call *evaluate* with each checkpoint, in worker threads, until the stream ends.
+
+        See `ckptstream.CheckpointStream.for_each`. Ctrl-C ends it.
+        """
+        if not self._busy.acquire(blocking=False):
+            raise anyio.BusyResourceError("waiting for a checkpoint in")
+        try:
+            self._home.run(partial(self._for_each, evaluate, jobs))
+        finally:
+            self._busy.release()
+
+    async def _for_each(self, evaluate: Callable[[Checkpoint], object], jobs: int) -> None:
+        try:
+            await AsyncStream(self._engine).for_each(evaluate, jobs)
+        finally:
+            self._engine.release()
+
+    def _write(self) -> None:
+        # A call that waits in another thread has the only event loop, and writes it, too.
+        while not self._engine.is_written:
+            if self._busy.acquire(timeout=_MOMENT):
+                try:
+                    self._home.run(self._engine.write)
+                finally:
+                    self._busy.release()
 
     def close(self) -> None:
         """End the stream now; from another thread too, whose call then gets `StopIteration`."""
@@ -119,6 +138,9 @@ class CheckpointStream:
         return self._home.tell(self._engine.status)
 
     def __enter__(self) -> CheckpointStream:
+        """Open the cursor, if there is one; see `ckptstream.CheckpointStream.__aenter__`."""
+        if self._engine.options.cursor is not None:
+            self._home.run(self._engine.open)
         return self
 
     def __exit__(
@@ -128,9 +150,14 @@ class CheckpointStream:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+        if self._engine.options.cursor is not None:
+            with self._busy:  # A call in another thread ends first.
+                if self._kept is not None:
+                    self._engine.handed.take_back(self._kept)
+                self._home.run(partial(self._engine.close, succeeded=exc_type is None))
 
     def __repr__(self) -> str:
-        return f"<{__name__}.{type(self).__name__} of {self._engine}>"
+        return f"<ckptstream.sync.{type(self).__name__} of {self._engine}>"
 
 
 class PathStream:
@@ -170,89 +197,12 @@ class PathStream:
         self._stream.close()
 
     def __repr__(self) -> str:
-        return f"<{__name__}.{type(self).__name__} of {self._engine}>"
+        return f"<ckptstream.sync.{type(self).__name__} of {self._engine}>"
 
 
-def follow(
-    *checkpoint_dirs: StrPath,
-    layout: str | Layout = "auto",
-    latest_only: bool = False,
-    skip_existing: bool = False,
-    until_step: int | None = None,
-    min_interval_secs: float = 0,
-    timeout: float | None = None,
-    timeout_fn: TimeoutFn | None = None,
-    poll_interval: float | None = None,
-    watcher: WatcherChoice = "auto",
-) -> CheckpointStream:
-    """`ckptstream.follow` for `for`; a plain *timeout_fn* runs in the caller's thread."""
-    stream = _follow(
-        *checkpoint_dirs,
-        layout=layout,
-        latest_only=latest_only,
-        skip_existing=skip_existing,
-        until_step=until_step,
-        min_interval_secs=min_interval_secs,
-        timeout=timeout,
-        timeout_fn=timeout_fn,
-        poll_interval=poll_interval,
-        watcher=watcher,
-    )
-    return CheckpointStream(stream.engine)
+def wait_for(awaitable: Awaitable[T]) -> T:
+    """Await it in an event loop of its own."""
 
-
-def checkpoints_iterator(
-    checkpoint_dir: StrPath,
-    min_interval_secs: float = 0,
-    timeout: float | None = None,
-    timeout_fn: TimeoutFn | None = None,
-    *,
-    layout: str | Layout = "auto",
-    watcher: WatcherChoice = "auto",
-) -> PathStream:
-    """`tf.train.checkpoints_iterator`: the newest checkpoint each time, as a path, for `for`."""
-    paths = _checkpoints_iterator(
-        checkpoint_dir, min_interval_secs, timeout, timeout_fn, layout=layout, watcher=watcher
-    )
-    return PathStream(paths.engine)
-
-
-def wait_for_new_checkpoint(
-    checkpoint_dir: StrPath,
-    last_checkpoint: StrPath | None = None,
-    seconds_to_sleep: float = 1,
-    timeout: float | None = None,
-    *,
-    layout: str | Layout = "auto",
-    watcher: WatcherChoice = "auto",
-) -> str | None:
-    """`ckptstream.wait_for_new_checkpoint` for blocking code."""
-    return _wait_for(
-        _wait_for_new_checkpoint(
-            checkpoint_dir,
-            last_checkpoint,
-            seconds_to_sleep,
-            timeout,
-            layout=layout,
-            watcher=watcher,
-        )
-    )
-
-
-def latest_checkpoint(
-    checkpoint_dir: StrPath,
-    latest_filename: str | None = None,
-    *,
-    layout: str | Layout = "auto",
-    watcher: WatcherChoice = "auto",
-) -> str | None:
-    """`ckptstream.latest_checkpoint` for blocking code."""
-    return _wait_for(
-        _latest_checkpoint(checkpoint_dir, latest_filename, layout=layout, watcher=watcher)
-    )
-
-
-def _wait_for(awaitable: Awaitable[T]) -> T:
     async def wait() -> T:
         return await awaitable
 

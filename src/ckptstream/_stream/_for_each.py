@@ -1,0 +1,89 @@
+"""Evaluate each checkpoint of a stream, some at a time."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import anyio
+import anyio.to_thread
+
+from .._model import Checkpoint, printable
+from ._log import logger
+from .arguments import count, one_argument
+
+if TYPE_CHECKING:
+    from ._stream import CheckpointStream
+
+Evaluate: TypeAlias = Callable[[Checkpoint], "Awaitable[Any] | Any"]
+
+
+async def for_each(stream: CheckpointStream, evaluate: Evaluate, jobs: int) -> None:
+    """See `CheckpointStream.for_each`."""
+    call = _Call(stream, one_argument("evaluate", evaluate), count("jobs", jobs, least=1))
+    handed, explicit = stream.engine.handed, stream.engine.handed.explicit
+    handed.explicit = True
+    try:
+        await call.all()
+    finally:
+        handed.explicit = explicit
+
+
+class _Call:
+    def __init__(self, stream: CheckpointStream, evaluate: Evaluate, jobs: int) -> None:
+        self._stream = stream
+        self._evaluate = evaluate
+        self._slots = anyio.Semaphore(jobs)
+        self._threads = anyio.CapacityLimiter(jobs)
+        self._fault: Exception | None = None
+
+    async def all(self) -> None:
+        """Until the stream ends; raises what it raises, alone."""
+        async with anyio.create_task_group() as tasks:
+            try:
+                while True:
+                    # Asked for only when somebody is free for it: the newest then, and verified.
+                    await self._slots.acquire()
+                    tasks.start_soon(self._one, await anext(self._stream))
+            except StopAsyncIteration:
+                pass
+            except Exception as error:
+                # It is raised below: a task group would wrap it, and wait for the others.
+                self._fault = error
+                tasks.cancel_scope.cancel()
+        if self._fault is not None:
+            raise self._fault
+
+    async def _one(self, checkpoint: Checkpoint) -> None:
+        try:
+            await self._settle(checkpoint)
+        finally:
+            self._slots.release()
+
+    async def _settle(self, checkpoint: Checkpoint) -> None:
+        try:
+            await self._call(checkpoint)
+        except Exception as error:  # That is what an attempt that fails is.
+            logger.exception("%s: the evaluation has failed", printable(checkpoint.path))
+            await self._stream.failed(checkpoint, f"{type(error).__name__}: {error}")
+        except BaseException:
+            self._stream.engine.handed.give_back(checkpoint)
+            raise
+        else:
+            await self._stream.done(checkpoint)
+
+    async def _call(self, checkpoint: Checkpoint) -> None:
+        if _is_async(self._evaluate):
+            await self._evaluate(checkpoint)
+            return
+        answer = await anyio.to_thread.run_sync(
+            self._evaluate, checkpoint, limiter=self._threads, abandon_on_cancel=True
+        )
+        if inspect.isawaitable(answer):
+            await answer
+
+
+def _is_async(function: Callable[..., object]) -> bool:
+    call = getattr(function, "__call__", None)  # noqa: B004  # Not whether: what it is.
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)

@@ -1,0 +1,76 @@
+"""What was handed out, and has neither succeeded nor failed yet."""
+
+from __future__ import annotations
+
+from .._model import Checkpoint, printable
+from ._log import logger
+from ._queued import Queued
+from ._run import Run
+from .arguments import Options
+
+
+class Handed:
+    """
+    Of one stream.
+
+    Attributes:
+        explicit: Whether the user says of each checkpoint what became of it. Else it is done when
+            the user asks for the next one, or leaves the block.
+    """
+
+    __slots__ = ("_out", "explicit")
+
+    def __init__(self, options: Options) -> None:
+        self.explicit = options.done == "explicit"
+        self._out: dict[Checkpoint, tuple[Run, Queued]] = {}
+
+    def add(self, run: Run, queued: Queued) -> Checkpoint:
+        """As the user sees it."""
+        checkpoint = queued.checkpoint(run.directory)
+        self._out[checkpoint] = (run, queued)
+        return checkpoint
+
+    def take_back(self, checkpoint: Checkpoint) -> None:
+        """The user never saw it."""
+        self._out.pop(checkpoint, None)
+
+    def give_back(self, checkpoint: Checkpoint) -> None:
+        """The user was cancelled while at work on it: it is the next one again."""
+        run, queued = self._take(checkpoint)
+        run.ledger.give_back(queued)
+        run.touch()
+
+    def settle(self) -> None:
+        """The user asks for the next one, or leaves the block: what is out is done."""
+        if not self.explicit:
+            for run, queued in self._out.values():
+                run.ledger.outcomes.finish(queued)
+            self._out.clear()
+
+    def done(self, checkpoint: Checkpoint) -> None:
+        """The user says that it is done."""
+        run, queued = self._take(checkpoint)
+        run.ledger.outcomes.finish(queued)
+        run.touch()
+
+    def failed(self, checkpoint: Checkpoint, reason: str, now: float) -> None:
+        """The user says that it has failed."""
+        run, queued = self._take(checkpoint)
+        delay = run.ledger.fail(queued, reason, now)
+        run.touch()
+        path, attempts = printable(checkpoint.path), queued.attempts
+        if delay is not None:
+            text = "%s: attempt %d has failed: %s; it is delivered again in %.0f s"
+            logger.warning(text, path, attempts, printable(reason), delay)
+        else:
+            text = "%s: attempt %d has failed: %s; it is not delivered again"
+            logger.warning(text, path, attempts, printable(reason))
+
+    def _take(self, checkpoint: Checkpoint) -> tuple[Run, Queued]:
+        try:
+            return self._out.pop(checkpoint)
+        except KeyError:
+            raise ValueError(
+                f"{checkpoint!r} is not out: this stream did not deliver it, or it is done, or "
+                "has failed, already"
+            ) from None

@@ -1,0 +1,280 @@
+"""What the cursor is told: in order, in a thread, some at a time."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import anyio
+
+from .._cursor import Cursor, Record
+from .._errors import CursorError
+from .._model import printable
+from .._stores import profile
+from .._threads import HUNG_AFTER
+from .._watchers import Watcher
+from ._flight import Flight
+from ._log import logger
+
+_OPEN_A_BLOCK = "needs a block: write 'async with ckptstream.follow(...) as stream:'"
+
+
+class Journal:
+    """
+    The cursor of one stream.
+
+    Nothing is handed out before all that came earlier is written. One thread at a time writes; a
+    caller who is cancelled meanwhile leaves it to its work.
+
+    Args:
+        path: The cursor file's.
+        ring: Called in the event loop when something was written, or could not be.
+    """
+
+    def __init__(self, path: str, ring: Callable[[], None]) -> None:
+        self._path = path
+        self._ring = ring
+        self.cursor: Cursor | None = None
+        self._directory = os.path.dirname(path) or "."
+        self._flight: Flight[Cursor | None] = Flight(self._directory)
+        self._records, self._baselines = list[tuple[int, Record]](), list[int]()
+        self._batch = (self._records, self._baselines)  # what is being written
+        self._error: CursorError | None = None
+        self._landed = anyio.Event()
+        self._told = False
+
+    # What happens in the stream.
+
+    def add(self, run: int, record: Record) -> None:
+        """Write this, with the next batch."""
+        self._records.append((run, record))
+
+    def add_baseline(self, run: int) -> None:
+        """Write that the first look at a run is entered, with the next batch."""
+        self._baselines.append(run)
+
+    # Writing.
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether all is written."""
+        return not (self._records or self._baselines or self._flight.looking)
+
+    def begin(self) -> None:
+        """
+        Have a thread write what there is to write, if none does.
+
+        Raises:
+            CursorError: The last batch could not be written; the next call tries it again.
+        """
+        self.require()
+        self._raise()
+        if self._flight.looking or not (self._records or self._baselines):
+            return
+        self._batch = self._records, self._baselines
+        self._records, self._baselines = [], []
+        self._start(partial(_write, self.cursor, *self._batch))
+
+    def _raise(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _start(self, call: Callable[[Callable[[], None]], Cursor | None]) -> None:
+        watcher = self._flight.watcher
+        assert watcher is not None
+        self._flight.start(call, self, first=True)
+        watcher.begin()
+
+    def touch(self) -> None:
+        """A thread has done what it was told."""
+        if self._flight.has_landed:
+            try:
+                cursor = self._flight.take()
+            except CursorError as error:
+                self._error = error
+                self._restore()
+            else:
+                self.cursor, self._told = cursor, False
+            self._batch = ([], [])
+        landed, self._landed = self._landed, anyio.Event()
+        landed.set()
+        self._ring()
+
+    def _restore(self) -> None:
+        self._records[:0], self._baselines[:0] = self._batch
+        self._batch = ([], [])
+
+    async def write(self) -> None:
+        """
+        Wait until all that has happened until now is written.
+
+        Raises:
+            CursorError: It could not be written; it is tried again with the next batch.
+        """
+        while not self.is_clean:
+            self.begin()
+            await self._land()
+
+    async def _land(self) -> None:
+        """Wait until the thread that is at work, if one is, has done it."""
+        watcher, landed = self._flight.watcher, self._landed
+        assert watcher is not None
+        while self._flight.looking and not landed.is_set():
+            with anyio.move_on_after(HUNG_AFTER):
+                await landed.wait()
+            watcher.review()
+            self.report()
+
+    def report(self) -> None:
+        """Say, once, that the storage does not answer."""
+        if self._flight.hangs is not None and not self._told:
+            self._told = True
+            text = "cursor %s: its storage does not answer, and nothing is delivered until it does"
+            logger.warning(text, printable(self._path))
+
+    def due(self, now: float) -> float:
+        """When to ask whether the thread hangs."""
+        return self._flight.asked_again(now)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is at work."""
+        return self._flight.looking
+
+    # The file.
+
+    def require(self) -> None:
+        """Raises `RuntimeError` unless the file is open."""
+        if self.cursor is None and not self._flight.looking:
+            raise RuntimeError(f"cursor={self._path!r} {_OPEN_A_BLOCK}")
+
+    async def open(self) -> None:
+        """
+        Open the file. A cancelled call leaves nothing open.
+
+        Raises:
+            CursorError: It cannot be used.
+        """
+        if self.cursor is not None:
+            raise RuntimeError("a stream's block can be entered once")
+        opening = _Opening(self._path)
+        self._start(opening.run)
+        try:
+            await self._land()
+        except BaseException:
+            cursor = opening.abandon()
+            self._abandon()
+            if cursor is not None:
+                self._start(partial(_close, cursor, [], []))
+            raise
+        self._raise()
+
+    def _abandon(self) -> None:
+        watcher, self._flight = self._flight.watcher, Flight(self._directory)
+        assert watcher is not None
+        self.bind(watcher)
+
+    async def close(self, tell: bool) -> None:
+        """
+        Write what there is to write, and let others have the runs.
+
+        Args:
+            tell: Whether to wait for as long as it takes, and to raise `CursorError`. Otherwise,
+                as when cancelled, it is waited for no longer than a second.
+        """
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + HUNG_AFTER):
+            await self._finish()
+        if tell:
+            await self._finish()
+            self._raise()
+        elif self._error is not None:
+            logger.warning("%s", printable(str(self._error)))
+        self.unbind()
+
+    async def _finish(self) -> None:
+        await self._land()  # What is written comes in order.
+        cursor, self.cursor = self.cursor, None
+        if cursor is not None:
+            self._batch = self._records, self._baselines
+            self._records, self._baselines = [], []
+            self._start(partial(_close, cursor, *self._batch))
+        await self._land()
+
+    # The event loop.
+
+    def bind(self, watcher: Watcher) -> None:
+        """Live in the event loop of *watcher*."""
+        if self._flight.watcher is not watcher:
+            self._landed = anyio.Event()
+            self._flight.bind(watcher, self, polls=True)
+            self._take_back()
+
+    def unbind(self) -> None:
+        """Leave it."""
+        self._flight.unbind()
+        self._take_back()
+
+    def _take_back(self) -> None:
+        if not self._flight.looking:  # Its threads went before they began.
+            self._restore()
+
+    def entry_changed(self, name: str, arrived: bool) -> None:
+        """Nothing is watched."""
+
+    def all_changed(self) -> None:
+        """Nothing is watched."""
+
+
+class _Opening:
+    """Opens a cursor, unless nobody wants it any more."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._abandoned = False
+        self._cursor: Cursor | None = None
+
+    def run(self, alive: Callable[[], None]) -> Cursor:
+        """In a thread."""
+        cursor = Cursor(self._path, _is_local)
+        with self._lock:
+            self._cursor, abandoned = cursor, self._abandoned
+        if abandoned:
+            cursor.close()
+        return cursor
+
+    def abandon(self) -> Cursor | None:
+        """In the event loop. Returns the cursor if it is open by now, and is to be closed."""
+        with self._lock:
+            self._abandoned = True
+            return self._cursor
+
+
+def _is_local(directory: str) -> bool:
+    return profile(directory).events
+
+
+def _write(
+    cursor: Cursor | None,
+    records: list[tuple[int, Record]],
+    baselines: list[int],
+    alive: Callable[[], None],
+) -> Cursor | None:
+    if cursor is not None and (records or baselines):
+        cursor.write(records, baselines)
+    return cursor
+
+
+def _close(
+    cursor: Cursor,
+    records: list[tuple[int, Record]],
+    baselines: list[int],
+    alive: Callable[[], None],
+) -> None:
+    try:
+        _write(cursor, records, baselines, alive)
+    finally:
+        cursor.close()

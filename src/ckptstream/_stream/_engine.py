@@ -11,7 +11,7 @@ import anyio.lowlevel
 
 from .._model import Checkpoint, Status, printable
 from .._watchers import Alarm, Watcher, current_watcher
-from ._following import Following
+from ._following import SLICE, Following
 from ._handed import Handed
 from ._journal import Journal
 from ._log import logger
@@ -109,7 +109,7 @@ class Engine:
         if timeout is None or self._ending is not None or self._ended is not None:
             return None
         if self._deadline is None:
-            self._deadline = self._following.first_eligible(now) + timeout
+            self._deadline = self._following.roster.first_eligible(now) + timeout
         if self._deadline <= now and self.options.timeout_fn is None:
             self._ending = _EXPIRED  # There is only the last look left, and no other before it.
             return None
@@ -138,7 +138,7 @@ class Engine:
 
     async def _find(self) -> Run:
         """Wait until a run has a checkpoint that was verified since the caller asked."""
-        following, again = self._following, False
+        following, again, rested = self._following, False, anyio.current_time()
         while True:
             self._alarm.reset()
             if self._ended is not None:
@@ -164,13 +164,18 @@ class Engine:
                 self.end(self._ending or "every run has reached until_step")
                 continue
             following.start_looks(now)
-            if not self._alarm.rung:
+            if following.is_behind or (self._alarm.rung and now - rested > SLICE):
+                # With more to do than there is time for, nobody else would ever run.
+                await anyio.lowlevel.checkpoint()
+                rested = anyio.current_time()
+            elif not self._alarm.rung:
                 brief = now < following.lands
                 until = min(following.next, following.lands) if brief else following.next
                 if self._journal is not None and self._journal.busy:
                     until = min(until, self._journal.due(now))
                 with anyio.CancelScope(deadline=until):
                     await self._watcher.wait(self._alarm, brief=brief)
+                rested = anyio.current_time()
 
     def _hand_out(self, run: Run) -> Checkpoint:
         self._deadline = None

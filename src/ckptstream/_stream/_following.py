@@ -98,8 +98,9 @@ class Following:
         finally:
             if not run.flight.looking:
                 self._in_flight.pop(run, None)
-        resumed = run.ledger.outcomes.resume(now)
-        busy = run.flight.looking or run in self._laden or self._unsealed or resumed
+        run.ledger.outcomes.resume(now)
+        laden = run in self._laden or run.queue.waiting or run.queue.retrying
+        busy = run.flight.looking or laden or self._unsealed
         if run.told.reason and not (news or busy):
             return  # As most often, where runs are polled.
         self._sort(run, now)
@@ -171,6 +172,8 @@ class Following:
             self._offers.pop(run, None)
             if run.queue.reached and not (run.ledger.holding or run.queue.retrying):
                 self._unreached.pop(run, None)
+            elif self._ends:
+                self._unreached[run] = None  # What was delivered has failed, and comes again.
         else:
             self._laden[run] = None
             if run.may_deliver(now):

@@ -163,6 +163,59 @@ async def test_how_it_ends(home: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_restart(home: Path) -> None:
+    """What was done does not come again, what was not does."""
+    [(code, _)] = blocks("restart")
+    code, seen = code.replace("timeout=3600", "timeout=0"), list[str]()
+
+    async def evaluate(path: str) -> None:
+        seen.append(path)
+        if len(seen) == 2:
+            raise Enough
+
+    for step in (1, 2, 3):
+        save(home / "runs/7b", step, "hf")
+    with pytest.raises(Enough):
+        await execute(code, evaluate=evaluate)
+    await execute(code, evaluate=evaluate)
+    await execute(code, evaluate=evaluate)
+
+    assert [f"runs/7b/checkpoint-{step}" for step in (1, 2, 2, 3)] == seen
+
+
+@pytest.mark.anyio
+async def test_done_explicitly(home: Path) -> None:
+    """Each task says of its checkpoint what became of it."""
+    [(code, _)] = blocks("explicit")
+    code, seen = code.replace('"timeout": 3600', '"timeout": 0'), list[str]()
+
+    async def evaluate(path: str) -> None:
+        seen.append(path)
+        if path.endswith("2") and len(seen) == 2:
+            raise RuntimeError("out of memory")
+
+    for step in (1, 2):
+        save(home / "sweeps/a/checkpoints", step, "hf")
+    for _ in range(3):
+        await execute(code, evaluate=evaluate)
+
+    assert [f"sweeps/a/checkpoints/checkpoint-{step}" for step in (1, 2, 2)] == seen
+
+
+@pytest.mark.anyio
+async def test_for_each(home: Path) -> None:
+    """A plain function is called for each checkpoint, once."""
+    [(code, _)] = blocks("for-each")
+    code, seen = code.replace("timeout=3600", "timeout=0"), list[str]()
+    for step in (1, 2):
+        save(home / "sweeps/a/checkpoints", step, "hf")
+    for _ in range(2):
+        await execute(code, evaluate=lambda ckpt: seen.append(str(ckpt)))
+
+    assert [f"sweeps/a/checkpoints/checkpoint-{step}" for step in (1, 2)] == sorted(seen)
+
+
+@pytest.mark.anyio
 async def test_options(home: Path) -> None:
     """Every option that is shown is accepted."""
     [(code, _)] = blocks("options")

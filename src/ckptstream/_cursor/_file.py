@@ -18,12 +18,13 @@ _SHOWN = 100  # checkpoints set aside of which a stream is told
 
 _FIND_RUN = "SELECT id, baseline, reached FROM runs WHERE path = ?"
 _ADD_RUN = "INSERT OR IGNORE INTO runs (path) VALUES (?)"
+# Of a million rows SQLite would go over all that are done, if it was not told.
 _PENDING = """
-SELECT name, generation, step, state, attempts, reason FROM checkpoints
+SELECT name, generation, step, state, attempts, reason FROM checkpoints INDEXED BY pending
 WHERE run = ? AND state IN ('seen', 'failed')
 """
 _SET_ASIDE = f"""
-SELECT name, generation, step, state, attempts, reason FROM checkpoints
+SELECT name, generation, step, state, attempts, reason FROM checkpoints INDEXED BY set_aside
 WHERE run = ? AND state = 'set aside' ORDER BY changed DESC LIMIT {_SHOWN}
 """
 _RECALL = """

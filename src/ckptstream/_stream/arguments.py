@@ -98,7 +98,8 @@ def path_text(name: str, value: object) -> str:
             "or './~' for a directory of that name"
         )
     if "://" in path:
-        raise ValueError(f"{name}={path!r} is a URL: only mounted directories can be followed")
+        what = "name a file" if name == "cursor" else "only mounted directories can be followed"
+        raise ValueError(f"{name}={path!r} is a URL: {what}")
     return path
 
 

@@ -10,6 +10,7 @@ import struct
 from .._errors import CursorError
 
 VERSION = 1
+BUSY_SECONDS = 5.0  # how long to wait for others who write
 _APPLICATION = 0x636B7074  # "ckpt"
 _MAGIC = b"SQLite format 3\0"
 _HEADER = struct.Struct(">16s H 6x I I 28x I 4x I 20x I")  # https://sqlite.org/fileformat.html
@@ -114,7 +115,9 @@ def connect(path: str, wal: bool) -> sqlite3.Connection:
         CursorError: It is no cursor.
     """
     # One thread at a time uses it, but not always the same one.
-    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
     try:
         _set_up(path, connection, wal)
     except BaseException:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import struct
 
 from .._errors import CursorError
+from ._header import read_header
 
 VERSION = 1
+_SHARED = 32768  # bytes
+BUSY_SECONDS = 5.0  # how long to wait for others who write
 _APPLICATION = 0x636B7074  # "ckpt"
-_MAGIC = b"SQLite format 3\0"
-_HEADER = struct.Struct(">16s H 6x I I 28x I 4x I 20x I")  # https://sqlite.org/fileformat.html
 
 _TABLES = """
 CREATE TABLE runs (
@@ -38,22 +38,40 @@ CREATE INDEX set_aside ON checkpoints (run, changed) WHERE state = 'set aside';
 
 _REMEDIES = {
     "not a database": "it is not a cursor: name another file",
+    "Is a directory": "it is a directory: name a file in it",
     "malformed": "it is damaged: restore it from a copy, or move it away and begin anew",
     "readonly": "it cannot be written: make it and its directory writable",
+    "Read-only": "it cannot be written: make it and its directory writable",
+    "Permission denied": "it cannot be used: make it and its directory readable and writable",
     "unable to open": "it cannot be opened: check that its directory is there and writable",
+    "Not a directory": "it cannot be opened: check that its directory is there and writable",
     "disk is full": "the disk is full: make room",
+    "No space left": "the disk is full: make room",
+    "quota": "the disk is full: make room",
+    "No locks": "its filesystem has no locks: name a file on another one",
     "locked": "another program keeps it locked: end that program",
     "disk I/O error": "its storage fails: check the disk or the mount",
+    "Input/output error": "its storage fails: check the disk or the mount",
 }
 
 
 def explain(path: str, error: Exception) -> CursorError:
     """What SQLite or the system says, and what to do."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if "disk I/O error" in said and _is_full(path):
+        return CursorError(path, f"{_REMEDIES['disk is full']} ({said})")
     for words, remedy in _REMEDIES.items():
         if words in said:
             return CursorError(path, f"{remedy} ({said})")
-    return CursorError(path, f"it cannot be used: {said}")
+    return CursorError(path, f"it cannot be used: name another file ({said})")
+
+
+def _is_full(path: str) -> bool:
+    """Whether there may be no room for the memory that SQLite shares: its error does not say so."""
+    with contextlib.suppress(OSError):
+        disk = os.statvfs(os.path.dirname(path))
+        return disk.f_bavail * disk.f_frsize < _SHARED
+    return False
 
 
 def check_file(path: str) -> None:
@@ -62,25 +80,22 @@ def check_file(path: str) -> None:
 
     Raises:
         CursorError: It is none, is damaged, or is of a later version.
-        OSError: It cannot be read.
+        OSError: It cannot be read and written.
     """
     used = os.path.exists(lock_path(path))
-    if any(os.path.exists(path + suffix) for suffix in ("-journal", "-wal")):
-        return  # It was not closed: what is true of it only SQLite can tell.
     try:
-        with open(path, "rb") as file:
-            head, size = file.read(_HEADER.size), os.fstat(file.fileno()).st_size
+        header = read_header(path)
+        if not header.is_whole:
+            header = read_header(path)  # Others may have been at work on it.
     except FileNotFoundError:
         return
-    if not size and not used:
+    if header.is_blank and not used:
         return  # Made for us, empty, such as by `tempfile`.
-    if not size or (head.startswith(_MAGIC) and len(head) < _HEADER.size):
-        raise explain(path, sqlite3.DatabaseError("malformed: it was cut off"))
-    if not head.startswith(_MAGIC):
+    if not header.is_database:
         raise explain(path, sqlite3.DatabaseError("file is not a database"))
-    _, page, changes, pages, version, application, valid = _HEADER.unpack(head)
-    check_version(path, version, application)
-    if changes == valid and size < pages * (65536 if page == 1 else page):
+    if header.is_whole or header.application:
+        check_version(path, header.version, header.application)
+    if not header.is_whole:
         raise explain(path, sqlite3.DatabaseError("malformed: it was cut off"))
 
 
@@ -114,7 +129,9 @@ def connect(path: str, wal: bool) -> sqlite3.Connection:
         CursorError: It is no cursor.
     """
     # One thread at a time uses it, but not always the same one.
-    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
     try:
         _set_up(path, connection, wal)
     except BaseException:
@@ -129,7 +146,7 @@ def _set_up(path: str, connection: sqlite3.Connection, wal: bool) -> None:
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables or version or application:
         check_version(path, version, application)
-    connection.execute("BEGIN IMMEDIATE")  # It also tells whether it can be written.
+    connection.execute("BEGIN IMMEDIATE")
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if not tables:
         # Before the journal mode: what a file is must stand in its own first page.

@@ -10,7 +10,6 @@ from functools import partial
 import anyio
 
 from .._cursor import Cursor, Record
-from .._errors import CursorError
 from .._model import printable
 from .._stores import profile
 from .._threads import HUNG_AFTER
@@ -41,7 +40,7 @@ class Journal:
         self._flight: Flight[Cursor | None] = Flight(self._directory)
         self._records, self._baselines = list[tuple[int, Record]](), list[int]()
         self._batch = (self._records, self._baselines)  # what is being written
-        self._error: CursorError | None = None
+        self._error: Exception | None = None
         self._landed = anyio.Event()
         self._told = False
 
@@ -93,7 +92,7 @@ class Journal:
         if self._flight.has_landed:
             try:
                 cursor = self._flight.take()
-            except CursorError as error:
+            except Exception as error:  # Whatever it is, it is for who calls: see begin().
                 self._error = error
                 self._restore()
             else:

@@ -1,0 +1,86 @@
+"""
+A trainer and an evaluator are killed at random moments, again and again: nothing is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import killing
+import pytest
+from killing import Place
+from observing import linux
+
+KILLS = 50  # of each of the two, in each test
+SECONDS = 100.0  # only a failure takes so long
+
+
+def play(base: Path, seed: int, mode: str, backend: str, *, deletes: bool = False) -> Place:
+    """
+    Kill them, start them again, and in the end let them finish.
+    """
+    options = {"seed": seed, "mode": mode, "backend": backend, "deletes": deletes, "kills": KILLS}
+    command = [sys.executable, "-W", "error", killing.__file__, str(base), json.dumps(options)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    said = [line for line in done.stderr.splitlines() if ": missed, it was finished, " not in line]
+    assert ([], 0) == (said, done.returncode)
+    return Place(base)
+
+
+def check(place: Place, *, deletes: bool = False) -> None:
+    """
+    What every evaluator has promised.
+    """
+    log = list(place.read(place.log))
+    names = {verb: [line.name for line in log if line.verb == verb] for verb in VERBS}
+    states = place.states()
+    committed = {line.name for line in place.read(place.commits)}
+    missed = {name for name, state in states.items() if state == "missed"}
+
+    assert [] == names["error"]
+    assert [] == names["unfinished"]
+    assert set(names["delivered"]) <= committed
+    came = set(names["evaluated"]) | set(names["gone"])
+    assert set() == committed - came - missed
+    assert deletes or not (missed or names["gone"])
+    assert {"done", "missed"} >= set(states.values())
+    done = set[str]()
+    for line in log:
+        assert line.verb != "delivered" or line.name not in done
+        if line.verb == "done":
+            done.add(line.name)
+    # Else nothing was proven.
+    assert len(committed) > KILLS / 2
+    assert any(number > 1 for number in Counter(names["delivered"]).values())
+
+
+VERBS = ("delivered", "evaluated", "gone", "unfinished", "done", "error")
+
+
+@linux
+@pytest.mark.parametrize(
+    ("mode", "backend"), [("next", "asyncio"), ("explicit", "trio"), ("for_each", "asyncio")]
+)
+def test_killed_again_and_again(tmp_path: Path, mode: str, backend: str) -> None:
+    """
+    All that the trainer committed was evaluated, and nothing again that was done before a kill.
+    """
+    seed = random.randrange(1 << 32)
+    print("seed:", seed)  # shown if it fails
+    check(play(tmp_path, seed, mode, backend))
+
+
+@linux
+@pytest.mark.parametrize("mode", ["next", "for_each"])
+def test_killed_while_checkpoints_are_deleted(tmp_path: Path, mode: str) -> None:
+    """
+    What was seen and is deleted before its turn is reported, by whoever is alive then.
+    """
+    seed = random.randrange(1 << 32)
+    print("seed:", seed)
+    check(play(tmp_path, seed, mode, "trio", deletes=True), deletes=True)

@@ -488,6 +488,52 @@ async def test_without_a_block(run: Path, cursor: Path) -> None:
     assert not cursor.exists()
 
 
+async def test_after_its_block(run: Path, cursor: Path) -> None:
+    """
+    The stream has ended, like any other; nothing can be written any more.
+    """
+    marks(run, 1)
+    async with follow(run, cursor=cursor, done="explicit") as stream:
+        checkpoint = await anext(stream)
+
+    with pytest.raises(StopAsyncIteration, match="its block was left"):
+        await anext(stream)
+    with pytest.raises(RuntimeError, match="needs a block"):
+        await stream.done(checkpoint)
+
+
+@pytest.mark.parametrize("raises", [False, True])
+async def test_an_error_at_the_end_of_the_block(
+    run: Path,
+    cursor: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    raises: bool,
+) -> None:
+    """
+    It is raised unless something else is; then it is logged. The run is free all the same.
+    """
+    marks(run, 1)
+
+    def write(self: CursorFile, *arguments: Any) -> None:
+        raise CursorError(self.path, "the disk is full: make room")
+
+    async def use() -> None:
+        async with follow(run, cursor=cursor, done="explicit") as stream:
+            checkpoint = await anext(stream)
+            patch.setattr(CursorFile, "write", write)
+            stream.engine.handed.done(checkpoint)
+            if raises:
+                raise ZeroDivisionError
+
+    expected = ZeroDivisionError if raises else CursorError
+    with monkeypatch.context() as patch, pytest.raises(expected):
+        await use()
+
+    assert raises == any("make room" in text for text in caplog.messages)
+    assert [1] == await all_of(run, cursor=cursor)
+
+
 async def test_a_second_stream_over_the_same_run(run: Path, cursor: Path) -> None:
     """
     It is refused with a reason until the first one has gone; other runs are free.

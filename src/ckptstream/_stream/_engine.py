@@ -95,7 +95,7 @@ class Engine:
             return self._hand_out(run)
 
     def _begin_call(self) -> None:
-        if self._journal is not None:
+        if self._journal is not None and self._ended is None:
             self._journal.require()
         self._bind()
         self.handed.settle()

@@ -169,7 +169,9 @@ class Journal:
             if cursor is not None:
                 self._start(partial(_close, cursor, [], []))
             raise
-        self._raise()
+        if self._error is not None:
+            self.unbind()
+            self._raise()
 
     def _abandon(self) -> None:
         watcher, self._flight = self._flight.watcher, Flight(self._directory)
@@ -191,12 +193,14 @@ class Journal:
             self._raise()
         elif self._error is not None:
             logger.warning("%s", printable(str(self._error)))
-        self.unbind()
+        if not self._flight.looking:  # Else it is closed when the storage answers.
+            self.unbind()
 
     async def _finish(self) -> None:
         await self._land()  # What is written comes in order.
         cursor, self.cursor = self.cursor, None
         if cursor is not None:
+            self._error = None  # What could not be written is tried once more.
             self._batch = self._records, self._baselines
             self._records, self._baselines = [], []
             self._start(partial(_close, cursor, *self._batch))

@@ -14,7 +14,7 @@ import ckptstream
 
 ROOT = Path(ckptstream.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
-PACKAGES = {"_scan", "_stream", "_threads", "_trainer", "_watchers", "layouts"}
+PACKAGES = {"_pins", "_scan", "_stream", "_threads", "_trainer", "_watchers", "layouts"}
 
 # A module imports only from lines below its own; the package itself is `__init__`.
 LAYERS: list[set[str]] = [

@@ -8,8 +8,9 @@ Runs on asyncio (with or without uvloop) and on trio. `ckptstream.sync` has the 
 blocking code.
 """
 
-from ._errors import UnknownLayout
+from ._errors import CheckpointGone, PinUnsupported, UnknownLayout
 from ._model import Checkpoint, Missed, PatternStatus, RunStatus, Status
+from ._pins import pin
 from ._stream import (
     CheckpointStream,
     checkpoints_iterator,
@@ -20,14 +21,17 @@ from ._stream import (
 
 __all__ = [
     "Checkpoint",
+    "CheckpointGone",
     "CheckpointStream",
     "Missed",
     "PatternStatus",
+    "PinUnsupported",
     "RunStatus",
     "Status",
     "UnknownLayout",
     "checkpoints_iterator",
     "follow",
     "latest_checkpoint",
+    "pin",
     "wait_for_new_checkpoint",
 ]

@@ -251,6 +251,13 @@ class Snapshot:
         """
         return all(self.store.stat(path) == self._stats[path] for path, _ in self._bytes)
 
+    def is_current(self) -> bool:
+        """Whether all that was asked would be answered alike now; of what was read, its times."""
+        stats, lists = self._stats.items(), self._lists.items()
+        return all(self.store.stat(path) == found for path, found in stats) and all(
+            self.store.list(path) == names for path, names in lists
+        )
+
     @property
     def decisive(self) -> set[str]:
         """The files that were read, and those whose fingerprints were taken."""

@@ -20,6 +20,7 @@ from typing import TypeVar
 import anyio
 
 from ._model import Checkpoint, Status
+from ._pins import BlockingPin, layout_of
 from ._portals import Home
 from ._stream import Engine, StrPath, TimeoutFn, WatcherChoice
 from ._stream import checkpoints_iterator as _checkpoints_iterator
@@ -34,6 +35,7 @@ __all__ = [
     "checkpoints_iterator",
     "follow",
     "latest_checkpoint",
+    "pin",
     "wait_for_new_checkpoint",
 ]
 
@@ -250,6 +252,11 @@ def latest_checkpoint(
     return _wait_for(
         _latest_checkpoint(checkpoint_dir, latest_filename, layout=layout, watcher=watcher)
     )
+
+
+def pin(ckpt: Checkpoint, *, layout: str | Layout | None = None) -> BlockingPin:
+    """`ckptstream.pin` for `with`; it works in the caller's own thread."""
+    return BlockingPin(ckpt, layout_of(ckpt, layout))
 
 
 def _wait_for(awaitable: Awaitable[T]) -> T:

@@ -1,0 +1,51 @@
+"""A call in the package's own threads that a task waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import anyio
+
+from ._job import HUNG_AFTER, Job
+from ._pool import Pool, current_pool
+
+T = TypeVar("T")
+
+
+class Call(Generic[T]):
+    """
+    A call in a thread, under way from now on. It is made to its end even if nobody waits for it.
+
+    Args:
+        function: What the thread calls, with a callable for signs of life.
+        lane: Names what the call depends on; see `Job`.
+    """
+
+    def __init__(
+        self, function: Callable[[Callable[[], None]], T], lane: Callable[[], str]
+    ) -> None:
+        self._pool = current_pool()
+        self._job = Job(function, lane)
+        self._ended = anyio.Event()
+        self._pool.submit(self._job, _Told(self._pool, self._ended))
+
+    async def wait(self) -> T:
+        """Wait for what it returns or raises. A cancelled waiter leaves at once."""
+        while not self._ended.is_set():
+            with anyio.move_on_after(HUNG_AFTER):
+                await self._ended.wait()
+            if not self._ended.is_set():
+                self._pool.review()
+        return self._job.take()
+
+
+class _Told:
+    """Tells the waiter; and holds the pool, which would drop a call that has not begun."""
+
+    def __init__(self, pool: Pool, ended: anyio.Event) -> None:
+        self._pool = pool
+        self._ended = ended
+
+    def __call__(self) -> None:
+        self._ended.set()

@@ -181,14 +181,14 @@ def remove(directory: str, alive: Callable[[], None]) -> None:
     Raises:
         OSError: If something cannot be removed.
     """
-    for _, directories, files, here in os.fwalk(directory, topdown=False):
-        for name in files:
-            alive()
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=here)
-        for name in directories:
-            _remove_directory(name, here)
     with contextlib.suppress(FileNotFoundError):
+        for _, directories, files, here in os.fwalk(directory, topdown=False):
+            for name in files:
+                alive()
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=here)
+            for name in directories:
+                _remove_directory(name, here)
         os.rmdir(directory)
 
 

@@ -10,7 +10,7 @@ from .._errors import PinUnsupported
 from .._model import Checkpoint
 from ..layouts import Layout
 from ._claims import Claim, claim, collect, remove
-from ._links import Links, explained
+from ._links import Links, explain
 from ._subject import Subject
 
 # Beside the run, not in it: some frameworks take every name there for a checkpoint. No pattern of
@@ -91,7 +91,8 @@ def _claim(subject: Subject, root: str) -> Claim:
         subject.verify()  # The directory above the run has been deleted, most likely.
         raise
     except OSError as error:
-        raise explained(error, subject.path, root) from error.__cause__
+        explain(error, subject.path, root)
+        raise
 
 
 def _link(

@@ -28,15 +28,12 @@ _REASONS = {
 }
 
 
-def explained(error: OSError, checkpoint: str, place: str) -> OSError:
-    """`PinUnsupported` for what will never work at *place*; anything else as it is."""
+def explain(error: OSError, checkpoint: str, place: str) -> None:
+    """Raise `PinUnsupported` for what will never work at *place*."""
     reason = _REASONS.get(error.errno or 0)
-    if reason is None:
-        return error
-    text = f"{place!r}: {os.strerror(error.errno or 0)}: {reason}; or {_REMEDY}"
-    unsupported = PinUnsupported(checkpoint, text)
-    unsupported.__cause__ = error
-    return unsupported
+    if reason is not None:
+        text = f"{place!r}: {os.strerror(error.errno or 0)}: {reason}; or {_REMEDY}"
+        raise PinUnsupported(checkpoint, text) from error
 
 
 @dataclass(slots=True)
@@ -113,7 +110,8 @@ class Links:
         try:
             os.link(source, target)
         except OSError as error:
-            raise explained(error, self.checkpoint, source) from error.__cause__
+            explain(error, self.checkpoint, source)
+            raise
 
     def compare(self) -> tuple[list[str], list[str]]:
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 import anyio
@@ -26,9 +27,9 @@ class Call(Generic[T]):
         self, function: Callable[[Callable[[], None]], T], lane: Callable[[], str]
     ) -> None:
         self._pool = current_pool()
-        self._job = Job(function, lane)
+        self._job = Job(partial(_keeping, self._pool, function), lane)
         self._ended = anyio.Event()
-        self._pool.submit(self._job, _Told(self._pool, self._ended))
+        self._pool.submit(self._job, self._ended.set)
 
     async def wait(self) -> T:
         """Wait for what it returns or raises. A cancelled waiter leaves at once."""
@@ -40,12 +41,8 @@ class Call(Generic[T]):
         return self._job.take()
 
 
-class _Told:
-    """Tells the waiter; and holds the pool, which would drop a call that has not begun."""
-
-    def __init__(self, pool: Pool, ended: anyio.Event) -> None:
-        self._pool = pool
-        self._ended = ended
-
-    def __call__(self) -> None:
-        self._ended.set()
+def _keeping(
+    pool: Pool, function: Callable[[Callable[[], None]], T], alive: Callable[[], None]
+) -> T:
+    """The call, which holds *pool* until it is made: a pool that goes drops what has not begun."""
+    return function(alive)

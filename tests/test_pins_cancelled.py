@@ -57,7 +57,7 @@ class Suspended(Awaitable[T]):
         error: BaseException | None = None
         while True:
             try:
-                asked = iterator.send(answer) if error is None else iterator.throw(error)  # type: ignore[attr-defined]
+                asked = iterator.send(answer) if error is None else iterator.throw(error)
             except StopIteration as stop:
                 return stop.value  # type: ignore[no-any-return]
             count += 1
@@ -260,14 +260,14 @@ async def test_cancelled_when_the_thread_is_done(
     """
     token = anyio.lowlevel.current_token()
     scope = anyio.CancelScope()
-    make = _pin._Taking.run  # pyright: ignore[reportPrivateUsage]
+    make = _pin._Taking.run
 
-    def make_and_cancel(taking: _pin._Taking, alive: Callable[[], None]) -> None:  # pyright: ignore[reportPrivateUsage]
+    def make_and_cancel(taking: _pin._Taking, alive: Callable[[], None]) -> None:
         make(taking, alive)
         assert taking.hold is not None
         anyio.from_thread.run_sync(scope.cancel, token=token)
 
-    monkeypatch.setattr(_pin._Taking, "run", make_and_cancel)  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(_pin._Taking, "run", make_and_cancel)
     with scope:
         async with pin(ckpt):
             raise AssertionError("it was cancelled")
@@ -281,11 +281,11 @@ async def test_cancelled_natively_when_the_thread_is_done(ckpt: Checkpoint, run:
     """
     The task is cancelled, and told that the thread is done, in the same step of the loop.
     """
-    make = _pin._Taking.run  # pyright: ignore[reportPrivateUsage]
+    make = _pin._Taking.run
     loop, blocked = asyncio.get_running_loop(), threading.Event()
     seen = list[int]()
 
-    def make_and_block(taking: _pin._Taking, alive: Callable[[], None]) -> None:  # pyright: ignore[reportPrivateUsage]
+    def make_and_block(taking: _pin._Taking, alive: Callable[[], None]) -> None:
         make(taking, alive)
         # The loop stands still until the thread has said that it is done.
         loop.call_soon_threadsafe(blocked.wait, SECONDS)
@@ -293,7 +293,7 @@ async def test_cancelled_natively_when_the_thread_is_done(ckpt: Checkpoint, run:
         threading.Timer(0.05, blocked.set).start()
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(_pin._Taking, "run", make_and_block)  # pyright: ignore[reportPrivateUsage]
+        monkeypatch.setattr(_pin._Taking, "run", make_and_block)
         task = asyncio.create_task(hold(ckpt, seen))
         await asyncio.wait([task])
     await no_pins_left(run)

@@ -177,6 +177,8 @@ def test_a_forked_child_neither_releases_nor_collects(ckpt: Checkpoint) -> None:
     say("released")
     """
     held = """
+    import warnings
+    warnings.simplefilter("ignore")
     with ckptstream.sync.pin(ckpt) as pinned:
         child = os.fork()
         if not child:

@@ -20,7 +20,7 @@ from observing import NATIVE_LOOPS, SECONDS, until
 from pinning import at_link, checkpoint_in, files_of, left, no_pins_left
 
 from ckptstream import Checkpoint, pin
-from ckptstream._pins import _pin
+from ckptstream._pins import _pin, take
 
 pytestmark = pytest.mark.anyio
 
@@ -211,17 +211,21 @@ async def test_cancelled_natively_after_any_number_of_steps(ckpt: Checkpoint, ru
     assert {7} >= set(seen)
 
 
-async def test_cancelled_before_it_began(ckpt: Checkpoint, tmp_path: Path) -> None:
+async def test_cancelled_before_it_began(
+    ckpt: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     Nothing is begun then.
     """
-    with anyio.CancelScope() as scope, at_link(0, lambda: None) as linked:
+    made = list[object]()
+    monkeypatch.setattr(_pin, "Call", lambda *arguments: made.append(arguments))
+    with anyio.CancelScope() as scope:
         scope.cancel()
         async with pin(ckpt):
             pass
 
     assert scope.cancelled_caught
-    assert [] == linked
+    assert [] == made
     assert ["run"] == os.listdir(tmp_path)
 
 
@@ -274,6 +278,30 @@ async def test_cancelled_when_the_thread_is_done(
     await no_pins_left(run)
 
     assert scope.cancelled_caught
+
+
+async def test_cancelled_after_the_last_file(
+    ckpt: Checkpoint, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    When the thread asks no more whether it is wanted: it takes all back before it ends.
+    """
+    finished, left_block = threading.Event(), threading.Event()
+
+    def take_and_wait(*arguments: Any) -> object:
+        made = take(*arguments)
+        finished.set()
+        left_block.wait(SECONDS)
+        return made
+
+    monkeypatch.setattr(_pin, "take", take_and_wait)
+    async with anyio.create_task_group() as group:
+        group.start_soon(hold, ckpt, [])
+        await until(finished.is_set)
+        group.cancel_scope.cancel()
+    assert left(run)
+    left_block.set()
+    await no_pins_left(run)
 
 
 @NATIVE_LOOPS

@@ -205,6 +205,29 @@ def test_a_forked_child_neither_releases_nor_collects(ckpt: Checkpoint) -> None:
     assert [] == left(Path(ckpt.run))
 
 
+def test_a_forked_child_collects_its_dead_parents_pin(ckpt: Checkpoint) -> None:
+    """
+    The child inherits the lock file's descriptor, but no lock.
+    """
+    program = """
+    import time, warnings
+    warnings.simplefilter("ignore")
+    parent = os.getpid()
+    with ckptstream.sync.pin(ckpt) as pinned:
+        if os.fork():
+            os.kill(parent, 9)
+        while os.getppid() == parent:
+            time.sleep(0.001)
+        with ckptstream.sync.pin(ckpt) as own:
+            print(os.path.exists(pinned.run), os.path.exists(own.run), flush=True)
+    """
+    with other_process(ckpt, program) as other:
+        assert "False True" == other.hear()
+        assert other.process.stdout is not None
+        assert "" == other.process.stdout.read()  # The child has ended.
+    assert [] == left(Path(ckpt.run))
+
+
 MANY = """
     link, failed = os.link, 0
     for _ in range(60):
@@ -355,6 +378,22 @@ def test_two_collectors_of_one_pin(
 
     monkeypatch.setattr(os, "unlink", collect_too)
     _claims.collect(root, lambda: None)
+
+    assert ["run"] == os.listdir(tmp_path)
+
+
+def test_another_one_has_removed_a_part(ckpt: Checkpoint, tmp_path: Path) -> None:
+    """
+    Any file may vanish under the removal: the rest goes all the same.
+    """
+    unlink = os.unlink
+
+    def remove_first(path: str, *, dir_fd: int | None = None) -> None:
+        unlink(path, dir_fd=dir_fd)
+        unlink(path, dir_fd=dir_fd)  # raises FileNotFoundError
+
+    with pytest.MonkeyPatch.context() as monkeypatch, pin(ckpt):
+        monkeypatch.setattr(os, "unlink", remove_first)
 
     assert ["run"] == os.listdir(tmp_path)
 

@@ -73,7 +73,9 @@ class Claim:
                 os.unlink(self.directory + _LOCK)
         except OSError as error:
             where = self.directory.encode("utf-8", "backslashreplace").decode()
-            logger.warning("%s: cannot be removed, the next pin here tries again: %s", where, error)
+            # As text: with an error a record would keep all that its traceback refers to.
+            why = str(error)
+            logger.warning("%s: cannot be removed, the next pin here tries again: %s", where, why)
         finally:
             os.close(lock)
             _leave(self._token)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from functools import lru_cache
 
 from .._errors import CheckpointGone, UnknownLayout
-from .._model import Checkpoint
+from .._model import Checkpoint, printable
 from .._stores import LocalStore, Profile, Snapshot, profile
 from ..layouts import Layout, judge, resolve
 
@@ -96,7 +96,7 @@ class Subject:
 
     def gone(self, found: str) -> CheckpointGone:
         """What to raise; *found* says what is there instead."""
-        return CheckpointGone(self.path, found)
+        return CheckpointGone(self.path, printable(found))
 
 
 @lru_cache(maxsize=1000)  # The kernel takes as long to list its mounts as to link 20 files.

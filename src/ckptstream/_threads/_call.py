@@ -26,23 +26,24 @@ class Call(Generic[T]):
     def __init__(
         self, function: Callable[[Callable[[], None]], T], lane: Callable[[], str]
     ) -> None:
-        self._pool = current_pool()
-        self._job = Job(partial(_keeping, self._pool, function), lane)
+        pool = current_pool()
+        self._pool: Pool | None = pool
+        self._job = Job(partial(_make, pool, function), lane)
         self._ended = anyio.Event()
-        self._pool.submit(self._job, self._ended.set)
+        pool.submit(self._job, self._ended.set)
 
     async def wait(self) -> T:
         """Wait for what it returns or raises. A cancelled waiter leaves at once."""
         while not self._ended.is_set():
             with anyio.move_on_after(HUNG_AFTER):
                 await self._ended.wait()
-            if not self._ended.is_set():
+            if self._pool is not None and not self._ended.is_set():
                 self._pool.review()
+        self._pool = None  # Whoever keeps an error keeps this, but need not keep idle threads.
         return self._job.take()
 
 
-def _keeping(
-    pool: Pool, function: Callable[[Callable[[], None]], T], alive: Callable[[], None]
-) -> T:
-    """The call, which holds *pool* until it is made: a pool that goes drops what has not begun."""
+def _make(pool: Pool, function: Callable[[Callable[[], None]], T], alive: Callable[[], None]) -> T:
+    """Make the call. Until it begins it holds *pool*, which drops what has not when it goes."""
+    del pool
     return function(alive)

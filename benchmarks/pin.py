@@ -54,9 +54,22 @@ class Times(NamedTuple):
     release: float
 
 
-def _make(run: Path, size: int) -> Path:
-    """An Orbax checkpoint of so many bytes, in sparse files."""
-    final = run / "1000"
+def _make_hf(run: Path, size: int) -> None:
+    """A checkpoint of Hugging Face's `Trainer` of so many bytes: sparse files in one directory."""
+    final, shards = run / _NAMES["hf"], _FILES - 3
+    final.mkdir(parents=True)
+    names = [f"model-{shard + 1:05}-of-{shards:05}.safetensors" for shard in range(shards)]
+    for name in names:
+        _write_sparse(final / name, size // shards)
+    weights = {f"model.layers.{tensor}.weight": names[tensor % shards] for tensor in range(400)}
+    (final / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    (final / "config.json").write_text("{}")
+    (final / "trainer_state.json").write_text(json.dumps({"global_step": 1000}))
+
+
+def _make_orbax(run: Path, size: int) -> None:
+    """One of Orbax's, in four directories."""
+    final = run / _NAMES["orbax"]
     data = final / "default" / "ocdbt.process_0" / "d"
     data.mkdir(parents=True)
     stamp = {"commit_timestamp_nsecs": time.time_ns(), "init_timestamp_nsecs": time.time_ns()}
@@ -71,13 +84,20 @@ def _make(run: Path, size: int) -> Path:
         (final / name).write_text(text)
     shards = _FILES - len(small)
     for shard in range(shards):
-        with open(data / f"{shard:032x}", "wb") as file:
-            file.truncate(size // shards)
-    return final
+        _write_sparse(data / f"{shard:032x}", size // shards)
+
+
+def _write_sparse(path: Path, size: int) -> None:
+    with open(path, "wb") as file:
+        file.truncate(size)
+
+
+_NAMES = {"hf": "checkpoint-1000", "orbax": "1000"}
+_MAKERS = {"hf": _make_hf, "orbax": _make_orbax}
 
 
 async def _found(run: Path) -> ckptstream.Checkpoint:
-    return await anext(ckptstream.follow(run, layout="orbax", timeout=0))
+    return await anext(ckptstream.follow(run, timeout=0))
 
 
 def _files(checkpoint: str) -> list[str]:
@@ -85,7 +105,8 @@ def _files(checkpoint: str) -> list[str]:
 
 
 def _link_bare(run: Path, times: int) -> Iterator[Times]:
-    files, target = _files(str(run / "1000")), run.parent / "floor"
+    [name] = os.listdir(run)
+    files, target = _files(str(run / name)), run.parent / "floor"
     assert len(files) == _FILES
     for _ in range(times):
         target.mkdir()
@@ -110,7 +131,7 @@ def _pin_blocking(run: Path, times: int) -> Iterator[Times]:
 
 
 async def _pin(run: Path, times: int) -> list[Times]:
-    stream, results = ckptstream.follow(run, layout="orbax"), list[Times]()
+    stream, results = ckptstream.follow(run), list[Times]()
     checkpoint = await anext(stream)  # Pins are taken while a stream goes on.
     for _ in range(times):
         began = time.perf_counter()
@@ -123,7 +144,7 @@ async def _pin(run: Path, times: int) -> list[Times]:
 async def _snapshot(run: Path) -> list[Times]:
     path = importlib.import_module("etils.epath").Path
     instance = importlib.import_module(_SNAPSHOT).create_instance
-    snapshot = instance(path(run / "1000"), path(run.parent / "snapshot"))
+    snapshot = instance(path(run / _NAMES["orbax"]), path(run.parent / "snapshot"))
     began = time.perf_counter()
     await snapshot.create_snapshot()
     copied = time.perf_counter()
@@ -147,53 +168,54 @@ _WAYS: dict[str, Callable[[Path, int], list[Times]]] = {
 Results = dict[str, list[list[Times]]]
 
 
-def _measure(directory: Path, rounds: int, times: int) -> Results:
-    run = directory / "linked" / "run"
-    _make(run, 20 * _GIGABYTE)
+def _measure(directory: Path, layout: str, rounds: int, times: int) -> Results:
+    run = directory / layout / "run"
+    _MAKERS[layout](run, 20 * _GIGABYTE)
     results: Results = {way: [] for way in _WAYS}
     for way in _WAYS.values():
         way(run, 5)  # Imports what is imported late, and fills the caches.
     for count in range(rounds):
-        print(f"round {count + 1} of {rounds}", file=sys.stderr)
+        print(f"{layout}: round {count + 1} of {rounds}", file=sys.stderr)
         for name, way in _WAYS.items():
             gc.collect()
             results[name].append(way(run, times))
     return results
 
 
-def _measure_orbax(directory: Path, rounds: int, size: int) -> list[list[Times]] | None:
+def _measure_orbax(directory: Path, rounds: int, size: int) -> list[list[Times]]:
     if not is_installed("orbax.checkpoint") or not is_installed(_SNAPSHOT):
-        return None
+        return []
     print("Orbax's snapshot", file=sys.stderr)
     run = directory / "copied" / "run"
-    _make(run, size)
+    _make_orbax(run, size)
     results = [anyio.run(_snapshot, run) for _ in range(rounds)]
     shutil.rmtree(directory / "copied")
     return results
 
 
-def _show(results: Results, copied: list[list[Times]] | None, gigabytes: float) -> None:
-    floor = [medians([[one.pin for one in r], [one.release for one in r]]) for r in results[_FLOOR]]
-    shown = dict(results)
-    copy = f"Orbax's snapshot, a copy, of {gigabytes:g} GB"
-    if copied is not None:
-        shown[copy] = copied
-    rows, worst = list[list[str]](), 0.0
-    for name, rounds in shown.items():
-        pins = medians([[one.pin for one in each] for each in rounds])
-        releases = medians([[one.release for one in each] for each in rounds])
+def _show(what: str, results: Results) -> float:
+    """Print one table; how many times the floor the dearest pin costs."""
+    floor, rows, worst = [one.pin for one in _medians(results[_FLOOR])], list[list[str]](), 0.0
+    for name, rounds in results.items():
+        if not rounds:
+            rows.append([name, "not installed", "", ""])
+            continue
+        pins, releases = zip(*_medians(rounds), strict=True)
         cells = [name, spread(pins).show(MILLISECOND, 2), "", spread(releases).show(MILLISECOND, 2)]
-        if name != copy:
-            times = ratio(pins, [pin for pin, _ in floor])
+        if name in _WAYS:
+            times = ratio(pins, floor)
             cells[2] = times.show(1, 2)
             worst = max(worst, times.median)
         rows.append(cells)
-    if copied is None:
-        rows.append([copy, "not installed", "", ""])
-    title = f"{_FILES} files of 20 GB: median over the rounds' medians (min-max)"
+    title = f"{what}: median over the rounds' medians (min-max)"
     show_table(title, ["makes them safe with", "ms", "times the floor", "release, ms"], rows)
-    goal = f"pinning costs what {_FILES} calls of os.link cost, within 2 times"
-    show_goal(goal, f"{worst:.2f} times, at worst of the three", worst <= _LIMIT)
+    return worst
+
+
+def _medians(rounds: list[list[Times]]) -> list[Times]:
+    pins = medians([[one.pin for one in each] for each in rounds])
+    releases = medians([[one.release for one in each] for each in rounds])
+    return [Times(*both) for both in zip(pins, releases, strict=True)]
 
 
 def main() -> None:
@@ -205,14 +227,19 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=1.0, help="that Orbax copies")
     parser.add_argument("--directory", help="where to measure; default: a temporary one")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(
-        prefix="ckptstream-pin-", dir=arguments.directory
-    ) as directory:
-        results = _measure(Path(directory), arguments.rounds, arguments.times)
-        size = int(arguments.gigabytes * _GIGABYTE)
-        copied = _measure_orbax(Path(directory), arguments.copies, size)
+    size = int(arguments.gigabytes * _GIGABYTE)
+    with tempfile.TemporaryDirectory(prefix="ckptstream-pin-", dir=arguments.directory) as name:
+        directory, count = Path(name), (arguments.rounds, arguments.times)
+        results = {layout: _measure(directory, layout, *count) for layout in _MAKERS}
+        snapshots = _measure_orbax(directory, arguments.copies, size)
+    results["orbax"][f"Orbax's snapshot, a copy, of {arguments.gigabytes:g} GB"] = snapshots
     show_machine("anyio", "trio", "orbax-checkpoint")
-    _show(results, copied, arguments.gigabytes)
+    worst = {
+        layout: _show(f"{_FILES} files, 20 GB, {layout}", results[layout]) for layout in results
+    }
+    for layout, times in worst.items():
+        goal = f"{layout}: pinning costs what {_FILES} calls of os.link cost, within 2 times"
+        show_goal(goal, f"{times:.2f} times, the dearest of the three", times <= _LIMIT)
 
 
 if __name__ == "__main__":

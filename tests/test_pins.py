@@ -18,7 +18,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from observing import look_threads, until
+from observing import SECONDS, look_threads, until
 from pinning import at_link, checkpoint_in, contents, delete, files_of, left, no_pins_left
 
 import ckptstream.sync
@@ -734,9 +734,11 @@ async def test_storage_that_hangs_does_not_stop_others(ckpt: Checkpoint, tmp_pat
             group.start_soon(enter)
             group.start_soon(enter)
             await until(lambda: len(left(tmp_path / "run")) == 4)
-            async with pin(other) as pinned:
-                assert 7 == len(files_of(pinned))
+            with anyio.move_on_after(SECONDS) as scope:
+                async with pin(other) as pinned:
+                    assert 7 == len(files_of(pinned))
             released.set()
+    assert not scope.cancelled_caught
     await no_pins_left(tmp_path / "run")
 
 

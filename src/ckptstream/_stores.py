@@ -252,11 +252,9 @@ class Snapshot:
         return all(self.store.stat(path) == self._stats[path] for path, _ in self._bytes)
 
     def is_current(self) -> bool:
-        """Whether all that was asked would be answered alike now; of what was read, its times."""
-        stats, lists = self._stats.items(), self._lists.items()
-        return all(self.store.stat(path) == found for path, found in stats) and all(
-            self.store.list(path) == names for path, names in lists
-        )
+        """Whether the files that decided are what they were; False if there were none."""
+        decisive = self.decisive
+        return bool(decisive) and all(self.store.stat(p) == self._stats[p] for p in decisive)
 
     @property
     def decisive(self) -> set[str]:

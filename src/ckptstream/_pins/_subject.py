@@ -81,7 +81,7 @@ class Subject:
         return members
 
     def verify_again(self) -> tuple[str, ...]:
-        """The same; cheaper if nothing has changed since, for a layout then says the same."""
+        """The same; cheaper while the files are the same that proved it: a layout says the same."""
         members, evidence = self._verified
         same = self._members() == members and evidence.is_current()
         return members if same else self.verify()

@@ -33,11 +33,10 @@ def pin(ckpt: Checkpoint, *, layout: str | Layout | None = None) -> Pin:
 
     That the files are all there, and of the generation that was delivered, is verified before and
     after they are linked. Not seen is a deletion that stands still meanwhile and has only taken
-    what the layout does not ask for. A link is the same file under a second name: what writes
-    into it, through either name, changes it for both. So do not write into `pinned`.
+    what the layout does not ask for. A link is the same file: do not write into `pinned`.
 
     A pin is released when the block is left; when the process dies, by the next pin beside the
-    same run. It lives as long as its process: a forked child neither keeps nor releases it.
+    same run. A forked child neither keeps nor releases it.
 
     Storage is touched in threads only. When cancelled, entering leaves at once, and the thread
     undoes what it has done; leaving waits for the removal 1 second longer, and it goes on.
@@ -54,7 +53,7 @@ def pin(ckpt: Checkpoint, *, layout: str | Layout | None = None) -> Pin:
         PinUnsupported: On entering, if the filesystem or its permissions allow no links.
         OSError: On entering, if the storage cannot be read or is full.
         TypeError: If *ckpt* is no `Checkpoint`, or *layout* no layout.
-        ValueError: If the checkpoint's layout is not known.
+        ValueError: If the layout is not known.
     """
     return Pin(ckpt, layout_of(ckpt, layout))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 from .._errors import PinUnsupported
 from .._model import Checkpoint
@@ -56,7 +57,7 @@ def take(
         is_wanted: Asked for each file.
 
     Raises:
-        CheckpointGone: If it is not there any more as it was delivered; nothing is left then.
+        CheckpointGone: If it is not there any more as it was delivered.
         PinUnsupported: If no links can be made.
         NotWantedError: If it was not wanted any more.
         OSError: If the storage cannot be read, or is full.
@@ -79,9 +80,8 @@ def take(
     except BaseException:
         claimed.release(alive)
         raise
-    directory, step, name = claimed.directory, checkpoint.step, checkpoint.layout
-    path = os.path.join(directory, subject.name)
-    return Hold(Checkpoint(path, step, directory, name, checkpoint.generation), claimed)
+    path = os.path.join(claimed.directory, subject.name)
+    return Hold(replace(checkpoint, path=path, run=claimed.directory), claimed)
 
 
 def _claim(subject: Subject, root: str) -> Claim:

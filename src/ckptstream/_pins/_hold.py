@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 
 from .._errors import PinUnsupported
 from .._model import Checkpoint
@@ -80,8 +79,7 @@ def take(
     except BaseException:
         claimed.release(alive)
         raise
-    path = os.path.join(claimed.directory, subject.name)
-    return Hold(replace(checkpoint, path=path, run=claimed.directory), claimed)
+    return Hold(subject.at(claimed.directory), claimed)
 
 
 def _claim(subject: Subject, root: str) -> Claim:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import lru_cache
 
 from .._errors import CheckpointGone, UnknownLayout
@@ -43,6 +44,7 @@ class Subject:
         self.name = os.path.basename(checkpoint.path)
         self.run = os.path.realpath(checkpoint.run)
         self.profile = self._profile()
+        self._checkpoint = checkpoint
         self._generation = checkpoint.generation
         self._layout = layout
         self._store = LocalStore(self.run, self.profile.inodes, go_on)
@@ -93,6 +95,10 @@ class Subject:
             if matched is not None and matched[0] == self.name:
                 found.append(name)
         return tuple(found)
+
+    def at(self, run: str) -> Checkpoint:
+        """The same checkpoint in another directory."""
+        return replace(self._checkpoint, path=os.path.join(run, self.name), run=run)
 
     def gone(self, found: str) -> CheckpointGone:
         """What to raise; *found* says what is there instead."""

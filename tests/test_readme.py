@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
 import types
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +258,39 @@ async def test_reading_with_aiofiles(home: Path, capsys: pytest.CaptureFixture[s
     assert "100 100\n" == capsys.readouterr().out
 
 
+@pytest.mark.anyio
+async def test_retention(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is deleted while it is read stays readable, and what was deleted before is said."""
+    [(code, _)] = blocks("retention")
+    run = home / "runs/7b"
+    for step in (100, 200, 300):
+        save(run, step, "hf")
+    seen = list[int]()
+
+    def evaluate(path: str) -> None:
+        for directory in run.glob("checkpoint-[12]00"):
+            shutil.rmtree(directory)  # The trainer keeps one, and has just saved it.
+        with open(f"{path}/trainer_state.json") as file:
+            seen.append(json.load(file)["global_step"])
+
+    namespace = await execute(code.replace("timeout=3600", "timeout=0"), evaluate=evaluate)
+    known = [ckpt async for ckpt in ckptstream.follow(run, timeout=0)]
+    monkeypatch.setattr(ckptstream, "follow", lambda *_, **__: each(known))
+    await namespace["evaluate_all"](run)
+
+    assert [100, 300] == seen
+    assert "checkpoint-200' is gone, so it cannot be pinned" in capsys.readouterr().out
+    assert ["7b"] == os.listdir(home / "runs")
+
+
+async def each(checkpoints: list[ckptstream.Checkpoint]) -> AsyncIterator[ckptstream.Checkpoint]:
+    """What a stream delivers that has looked before the trainer deleted."""
+    for checkpoint in checkpoints:
+        yield checkpoint
+
+
 @pytest.mark.parametrize(
     ("name", "layout", "expected"),
     [("tensorflow", "tensorflow", "runs/7b/ckpt-2"), ("orbax", "orbax", "2")],
@@ -304,3 +339,18 @@ async def test_docstring_example(home: Path, documented: object) -> None:
         await execute(textwrap.dedent(example), evaluate=evaluate)
 
     assert ["runs/7b/checkpoint-100"] == seen
+
+
+@pytest.mark.anyio
+async def test_docstring_example_of_pin(home: Path) -> None:
+    """What is evaluated is the pinned checkpoint."""
+    [example] = re.findall(r"(?:^    .*\n)+", inspect.getdoc(ckptstream.pin) or "", re.MULTILINE)[
+        :1
+    ]
+    save(home / "runs/7b", 100, "hf")
+    seen = list[str]()
+    ckpt = await anext(ckptstream.follow("runs/7b"))
+
+    await execute(textwrap.dedent(example), evaluate=seen.append, ckpt=ckpt)
+
+    assert [".ckptstream-pins"] == [Path(path).parts[-3] for path in seen]

@@ -2,7 +2,45 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
+
+
+class CheckpointGone(FileNotFoundError):
+    """
+    Raised by `pin` when the checkpoint was deleted, or written again, before it was pinned.
+
+    Attributes:
+        path: The checkpoint's.
+        found: What was found instead, in words.
+    """
+
+    def __init__(self, path: str, found: str) -> None:
+        super().__init__(f"Checkpoint {path!r} is gone, so it cannot be pinned: {found}")
+        self.errno = errno.ENOENT
+        self.path = path
+        self.found = found
+
+    def __reduce__(self) -> tuple[type[CheckpointGone], tuple[str, str]]:
+        return type(self), (self.path, self.found)
+
+
+class PinUnsupported(OSError):
+    """
+    Raised by `pin` where the filesystem, or its permissions, allow no hard links or no file locks.
+
+    Attributes:
+        path: The checkpoint's.
+        reason: Why, and what to do about it.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"Checkpoint {path!r} cannot be pinned: {reason}")
+        self.path = path
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[PinUnsupported], tuple[str, str]]:
+        return type(self), (self.path, self.reason)
 
 
 class UnknownLayout(ValueError):

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 
 import ckptstream
 import ckptstream.sync
-from ckptstream import Checkpoint, Missed, RunStatus, Status, UnknownLayout
+from ckptstream import (
+    Checkpoint,
+    CheckpointGone,
+    Missed,
+    PinUnsupported,
+    RunStatus,
+    Status,
+    UnknownLayout,
+)
 from ckptstream.layouts import Evidence, HuggingFace, Layout, resolve
 from ckptstream.testing import ManualWatcher, SimulatedTrainer, save
 
@@ -110,6 +118,17 @@ def blocking() -> None:
     assert_type(ckptstream.sync.latest_checkpoint("runs"), "str | None")
 
 
+async def pins(checkpoint: Checkpoint, layout: Layout) -> None:
+    async with ckptstream.pin(checkpoint) as pinned:
+        assert_type(pinned, Checkpoint)
+    async with ckptstream.pin(checkpoint, layout=layout), ckptstream.pin(checkpoint, layout="hf"):
+        pass
+    with ckptstream.sync.pin(checkpoint, layout=None) as pinned:
+        assert_type(pinned, Checkpoint)
+    ckptstream.pin("runs/1")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    ckptstream.pin(checkpoint, layout)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+
+
 def values(status: Status) -> None:
     assert_type(status.ended, "str | None")
     for run in status.runs:
@@ -129,6 +148,11 @@ def errors() -> None:
     except UnknownLayout as error:
         assert_type(error.layout, str)
         assert_type(error.known, "tuple[str, ...]")
+    except CheckpointGone as error:
+        assert_type(error.path, str)
+        assert_type(error.found, str)
+    except PinUnsupported as error:
+        assert_type(error.reason, str)
 
 
 class Mine:

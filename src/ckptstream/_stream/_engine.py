@@ -186,7 +186,7 @@ class Engine:
     async def open(self) -> None:
         """The user enters the block. Raises `CursorError`."""
         if self._journal is not None:
-            self._bind()
+            self._journal.bind(self._current())  # Only that: cancelled, it leaves nothing.
             await self._journal.open()
 
     def _begin_to_write(self) -> bool:
@@ -229,8 +229,7 @@ class Engine:
 
     def _bind(self) -> None:
         """Live in the event loop that runs now: a stream may wander between loops when idle."""
-        given = self.options.watcher
-        watcher = current_watcher() if isinstance(given, str) else given
+        watcher = self._current()
         if self._journal is not None:
             self._journal.bind(watcher)
         if watcher is self._watcher or self._ended is not None:
@@ -242,6 +241,10 @@ class Engine:
         if self._deadline is not None:
             self._deadline += shift
         self._following.bind(watcher, shift)
+
+    def _current(self) -> Watcher:
+        given = self.options.watcher
+        return current_watcher() if isinstance(given, str) else given
 
     def release(self) -> None:
         """Leave the event loop, whose watches and threads are then no longer needed."""

@@ -163,20 +163,14 @@ class Journal:
         self._start(opening.run)
         try:
             await self._land()
-        except BaseException:
-            cursor = opening.abandon()
-            self._abandon()
-            if cursor is not None:
-                self._start(partial(_close, cursor, [], []))
-            raise
-        if self._error is not None:
-            self.unbind()
             self._raise()
-
-    def _abandon(self) -> None:
-        watcher, self._flight = self._flight.watcher, Flight(self._directory)
-        assert watcher is not None
-        self.bind(watcher)
+        except BaseException:
+            cursor, watcher = opening.abandon(), self._flight.watcher
+            assert watcher is not None
+            self._flight = Flight(self._directory)  # A stream that is kept must not keep a watcher.
+            if cursor is not None:
+                _close_elsewhere(cursor, watcher, self._directory, self)
+            raise
 
     async def close(self, tell: bool) -> None:
         """
@@ -186,15 +180,29 @@ class Journal:
             tell: Whether to wait for as long as it takes, and to raise `CursorError`. Otherwise,
                 as when cancelled, it is waited for no longer than a second.
         """
-        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + HUNG_AFTER):
-            await self._finish()
-        if tell:
-            await self._finish()
-            self._raise()
-        elif self._error is not None:
-            logger.warning("%s", printable(str(self._error)))
-        if not self._flight.looking:  # Else it is closed when the storage answers.
-            self.unbind()
+        try:
+            await self._finish_unless_it_hangs()
+            if tell:
+                await self._finish()
+                self._raise()
+            elif self._error is not None:
+                logger.warning("%s", printable(str(self._error)))
+        finally:
+            if not self._flight.looking:  # Else it is closed when the storage answers.
+                self.unbind()
+
+    async def _finish_unless_it_hangs(self) -> None:
+        deadline = anyio.current_time() + HUNG_AFTER
+        cancelled: BaseException | None = None
+        while True:
+            try:
+                with anyio.CancelScope(shield=True, deadline=deadline):
+                    await self._finish()
+                break
+            except anyio.get_cancelled_exc_class() as error:
+                cancelled = error  # By `asyncio.Task.cancel`, which no shield holds back.
+        if cancelled is not None:
+            raise cancelled
 
     async def _finish(self) -> None:
         await self._land()  # What is written comes in order.
@@ -254,6 +262,13 @@ class _Opening:
         with self._lock:
             self._abandoned = True
             return self._cursor
+
+
+def _close_elsewhere(cursor: Cursor, watcher: Watcher, directory: str, journal: Journal) -> None:
+    flight = Flight[None](directory)
+    flight.bind(watcher, journal, polls=True)
+    flight.start(partial(_close, cursor, [], []), journal, first=True)
+    watcher.begin()
 
 
 def _is_local(directory: str) -> bool:

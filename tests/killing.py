@@ -21,7 +21,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import anyio
 
@@ -154,7 +154,7 @@ class Evaluator:
             self.say("evaluated", checkpoint)
 
     async def follow(self, mode: str) -> None:
-        done = "explicit" if mode == "explicit" else "next"
+        done: Literal["next", "explicit"] = "explicit" if mode == "explicit" else "next"
         async with ckptstream.follow(
             self._place.run,
             cursor=self._place.cursor,

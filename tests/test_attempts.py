@@ -17,7 +17,8 @@ from steering import missed, run_status, steps, virtual
 from sweeping import LAYOUT
 
 import ckptstream
-from ckptstream import CheckpointStream, SetAside
+from ckptstream import CheckpointStream
+from ckptstream._model import SetAside
 from ckptstream.testing import ManualWatcher
 
 pytestmark = pytest.mark.anyio

@@ -8,8 +8,8 @@ Runs on asyncio (with or without uvloop) and on trio. `ckptstream.sync` has the 
 blocking code.
 """
 
-from ._errors import CheckpointGone, CursorBusy, CursorError, PinUnsupported, UnknownLayout
-from ._model import Checkpoint, Missed, PatternStatus, RunStatus, SetAside, Status
+from ._errors import CheckpointGone, CursorError, PinUnsupported, UnknownLayout
+from ._model import Checkpoint, Missed, PatternStatus, RunStatus, Status
 from ._pins import pin
 from ._stream import (
     CheckpointStream,
@@ -23,13 +23,11 @@ __all__ = [
     "Checkpoint",
     "CheckpointGone",
     "CheckpointStream",
-    "CursorBusy",
     "CursorError",
     "Missed",
     "PatternStatus",
     "PinUnsupported",
     "RunStatus",
-    "SetAside",
     "Status",
     "UnknownLayout",
     "checkpoints_iterator",

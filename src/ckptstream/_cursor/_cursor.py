@@ -47,7 +47,7 @@ class Cursor:
         Have a run, until this is closed; ask again for what is remembered of it by then.
 
         Raises:
-            CursorBusy: Another open stream has it.
+            CursorError: Another open stream has it.
         """
         run = os.path.abspath(directory)
         claim = self._claims.get(run)

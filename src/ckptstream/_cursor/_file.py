@@ -9,7 +9,7 @@ import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
-from .._errors import CursorBusy
+from .._errors import CursorError
 from ._locks import Locks
 from ._records import Claim, Memory, Record, State
 from ._schema import check_file, connect, explain, lock_path
@@ -70,7 +70,7 @@ class CursorFile:
                 raise explain(self.path, error) from error
 
     def claim(self, run: str) -> Claim:
-        """Have a run; raises `CursorBusy` if another stream has it."""
+        """Have a run; raises `CursorError` if another stream has it."""
         with self._explained():
             key = _text(run)
             found = self._connection.execute(_FIND_RUN, (key,)).fetchone()
@@ -79,7 +79,7 @@ class CursorFile:
                 found = self._connection.execute(_FIND_RUN, (key,)).fetchone()
             number, baseline, reached = found
             if not self._locks.take(number):
-                raise CursorBusy(self.path, run)
+                raise CursorError.busy(self.path, run)
         return self.read(Claim(number, bool(baseline), _number(reached), (), ()))
 
     def read(self, claim: Claim) -> Claim:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -11,11 +10,12 @@ import anyio
 
 from .._cursor import Cursor, Record
 from .._model import printable
-from .._stores import profile
-from .._threads import HUNG_AFTER
+from .._stores import mount_point
+from .._threads import HUNG_AFTER, Call
 from .._watchers import Watcher
 from ._flight import Flight
 from ._log import logger
+from ._writing import Opening, write, write_and_close
 
 _OPEN_A_BLOCK = "needs a block: write 'async with ckptstream.follow(...) as stream:'"
 
@@ -74,7 +74,7 @@ class Journal:
             return
         self._batch = self._records, self._baselines
         self._records, self._baselines = [], []
-        self._start(partial(_write, self.cursor, *self._batch))
+        self._start(partial(write, self.cursor, *self._batch))
 
     def _raise(self) -> None:
         error, self._error = self._error, None
@@ -159,17 +159,17 @@ class Journal:
         """
         if self.cursor is not None:
             raise RuntimeError("a stream's block can be entered once")
-        opening = _Opening(self._path)
+        opening = Opening(self._path)
         self._start(opening.run)
         try:
             await self._land()
             self._raise()
         except BaseException:
-            cursor, watcher = opening.abandon(), self._flight.watcher
-            assert watcher is not None
+            cursor = opening.abandon()
             self._flight = Flight(self._directory)  # A stream that is kept must not keep a watcher.
             if cursor is not None:
-                _close_elsewhere(cursor, watcher, self._directory, self)
+                lane = partial(mount_point, self._directory)
+                Call(partial(write_and_close, cursor, [], []), lane)
             raise
 
     async def close(self, tell: bool) -> None:
@@ -211,7 +211,7 @@ class Journal:
             self._error = None  # What could not be written is tried once more.
             self._batch = self._records, self._baselines
             self._records, self._baselines = [], []
-            self._start(partial(_close, cursor, *self._batch))
+            self._start(partial(write_and_close, cursor, *self._batch))
         await self._land()
 
     # The event loop.
@@ -237,62 +237,3 @@ class Journal:
 
     def all_changed(self) -> None:
         """Nothing is watched."""
-
-
-class _Opening:
-    """Opens a cursor, unless nobody wants it any more."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._abandoned = False
-        self._cursor: Cursor | None = None
-
-    def run(self, alive: Callable[[], None]) -> Cursor:
-        """In a thread."""
-        cursor = Cursor(self._path, _is_local)
-        with self._lock:
-            self._cursor, abandoned = cursor, self._abandoned
-        if abandoned:
-            cursor.close()
-        return cursor
-
-    def abandon(self) -> Cursor | None:
-        """In the event loop. Returns the cursor if it is open by now, and is to be closed."""
-        with self._lock:
-            self._abandoned = True
-            return self._cursor
-
-
-def _close_elsewhere(cursor: Cursor, watcher: Watcher, directory: str, journal: Journal) -> None:
-    flight = Flight[None](directory)
-    flight.bind(watcher, journal, polls=True)
-    flight.start(partial(_close, cursor, [], []), journal, first=True)
-    watcher.begin()
-
-
-def _is_local(directory: str) -> bool:
-    return profile(directory).events
-
-
-def _write(
-    cursor: Cursor | None,
-    records: list[tuple[int, Record]],
-    baselines: list[int],
-    alive: Callable[[], None],
-) -> Cursor | None:
-    if cursor is not None and (records or baselines):
-        cursor.write(records, baselines)
-    return cursor
-
-
-def _close(
-    cursor: Cursor,
-    records: list[tuple[int, Record]],
-    baselines: list[int],
-    alive: Callable[[], None],
-) -> None:
-    try:
-        _write(cursor, records, baselines, alive)
-    finally:
-        cursor.close()

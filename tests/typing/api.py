@@ -66,6 +66,29 @@ async def tensorflow() -> None:
     assert_type(await ckptstream.latest_checkpoint(Path("runs"), layout="orbax"), "str | None")
 
 
+async def restarts(checkpoint: Checkpoint) -> None:
+    async def scored(checkpoint: Checkpoint) -> float:
+        return 0.5
+
+    def printed(checkpoint: Checkpoint) -> None:
+        print(checkpoint)
+
+    async with ckptstream.follow("runs", cursor=Path("a.db"), done="explicit", retries=3) as stream:
+        assert_type(await stream.done(checkpoint), None)
+        assert_type(await stream.failed(checkpoint, "out of memory"), None)
+        assert_type(await stream.failed(checkpoint, OSError()), None)
+        assert_type(await stream.for_each(scored, jobs=4), None)
+        assert_type(await stream.for_each(printed), None)
+        for each in stream.status().runs[0].set_aside:
+            assert_type(each.reason, str)
+    with ckptstream.sync.follow("runs", cursor="a.db", done="next", retries=1) as blocking:
+        assert_type(blocking.done(checkpoint), None)
+        assert_type(blocking.failed(checkpoint, "no"), None)
+        assert_type(blocking.for_each(printed, 2), None)
+    ckptstream.follow("runs", cursor="a.db", done="now")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    await stream.for_each(len)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
 def options(layout: Layout, watcher: ManualWatcher) -> None:
     async def is_over() -> bool:
         return True

@@ -15,7 +15,7 @@ from .._threads import HUNG_AFTER, Call
 from .._watchers import Watcher
 from ._flight import Flight
 from ._log import logger
-from ._writing import Opening, write, write_and_close
+from ._writing import Batch, Opening
 
 _OPEN_A_BLOCK = "needs a block: write 'async with ckptstream.follow(...) as stream:'"
 
@@ -38,8 +38,7 @@ class Journal:
         self.cursor: Cursor | None = None
         self._directory = os.path.dirname(path) or "."
         self._flight: Flight[Cursor | None] = Flight(self._directory)
-        self._records, self._baselines = list[tuple[int, Record]](), list[int]()
-        self._batch = (self._records, self._baselines)  # what is being written
+        self._next, self._batch = Batch(), Batch()  # what is to be written, and what is being
         self._error: Exception | None = None
         self._landed = anyio.Event()
         self._told = False
@@ -48,18 +47,18 @@ class Journal:
 
     def add(self, run: int, record: Record) -> None:
         """Write this, with the next batch."""
-        self._records.append((run, record))
+        self._next.records.append((run, record))
 
     def add_baseline(self, run: int) -> None:
         """Write that the first look at a run is entered, with the next batch."""
-        self._baselines.append(run)
+        self._next.baselines.append(run)
 
     # Writing.
 
     @property
     def is_clean(self) -> bool:
         """Whether all is written."""
-        return not (self._records or self._baselines or self._flight.looking)
+        return not (self._next or self._flight.looking)
 
     def begin(self) -> None:
         """
@@ -70,11 +69,10 @@ class Journal:
         """
         self.require()
         self._raise()
-        if self._flight.looking or not (self._records or self._baselines):
-            return
-        self._batch = self._records, self._baselines
-        self._records, self._baselines = [], []
-        self._start(partial(write, self.cursor, *self._batch))
+        if self._next and not self._flight.looking:
+            assert self.cursor is not None
+            self._batch, self._next = self._next, Batch()
+            self._start(partial(self._batch.write, self.cursor))
 
     def _raise(self) -> None:
         error, self._error = self._error, None
@@ -97,14 +95,13 @@ class Journal:
                 self._restore()
             else:
                 self.cursor, self._told = cursor, False
-            self._batch = ([], [])
+            self._batch = Batch()
         landed, self._landed = self._landed, anyio.Event()
         landed.set()
         self._ring()
 
     def _restore(self) -> None:
-        self._records[:0], self._baselines[:0] = self._batch
-        self._batch = ([], [])
+        self._next, self._batch = self._batch.followed_by(self._next), Batch()
 
     async def write(self) -> None:
         """
@@ -169,7 +166,7 @@ class Journal:
             self._flight = Flight(self._directory)  # A stream that is kept must not keep a watcher.
             if cursor is not None:
                 lane = partial(mount_point, self._directory)
-                Call(partial(write_and_close, cursor, [], []), lane)
+                Call(partial(Batch().write_and_close, cursor), lane)
             raise
 
     async def close(self, tell: bool) -> None:
@@ -209,9 +206,8 @@ class Journal:
         cursor, self.cursor = self.cursor, None
         if cursor is not None:
             self._error = None  # What could not be written is tried once more.
-            self._batch = self._records, self._baselines
-            self._records, self._baselines = [], []
-            self._start(partial(write_and_close, cursor, *self._batch))
+            self._batch, self._next = self._next, Batch()
+            self._start(partial(self._batch.write_and_close, cursor))
         await self._land()
 
     # The event loop.

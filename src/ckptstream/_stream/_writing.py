@@ -38,26 +38,38 @@ def _is_local(directory: str) -> bool:
     return profile(directory).events
 
 
-def write(
-    cursor: Cursor | None,
-    records: list[tuple[int, Record]],
-    baselines: list[int],
-    alive: Callable[[], None],
-) -> Cursor | None:
-    """Write a batch."""
-    if cursor is not None and (records or baselines):
-        cursor.write(records, baselines)
-    return cursor
+class Batch:
+    """
+    What is written together, or not at all.
 
+    Attributes:
+        records: Each with the number of its run.
+        baselines: Numbers of runs whose first look is entered.
+    """
 
-def write_and_close(
-    cursor: Cursor,
-    records: list[tuple[int, Record]],
-    baselines: list[int],
-    alive: Callable[[], None],
-) -> None:
-    """Write the last batch, and let others have the runs."""
-    try:
-        write(cursor, records, baselines, alive)
-    finally:
-        cursor.close()
+    def __init__(self) -> None:
+        self.records = list[tuple[int, Record]]()
+        self.baselines = list[int]()
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.baselines)
+
+    def followed_by(self, other: Batch) -> Batch:
+        """Both of them, in this order."""
+        both = Batch()
+        both.records = self.records + other.records
+        both.baselines = self.baselines + other.baselines
+        return both
+
+    def write(self, cursor: Cursor, alive: Callable[[], None]) -> Cursor:
+        """Write it, in a thread."""
+        if self:
+            cursor.write(self.records, self.baselines)
+        return cursor
+
+    def write_and_close(self, cursor: Cursor, alive: Callable[[], None]) -> None:
+        """Write it, and let others have the runs."""
+        try:
+            self.write(cursor, alive)
+        finally:
+            cursor.close()

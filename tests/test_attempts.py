@@ -19,7 +19,7 @@ from sweeping import LAYOUT
 import ckptstream
 from ckptstream import CheckpointStream
 from ckptstream._model import SetAside
-from ckptstream.testing import ManualWatcher
+from ckptstream.testing import ManualWatcher, save
 
 pytestmark = pytest.mark.anyio
 
@@ -175,6 +175,57 @@ async def test_attempts_are_counted_across_restarts(
     assert (SetAside(os.path.join(run, "step_1"), 1, 2, "ValueError()"),) == aside
 
 
+async def test_more_retries_bring_back_what_was_set_aside(run: Path, tmp_path: Path) -> None:
+    """
+    A bug in the evaluation is mended; nobody has to write SQL.
+    """
+    mark_done(run, 1)
+    options: dict[str, Any] = {"cursor": tmp_path / "evals.db"}
+    async with simple(run, **options) as stream:
+        await stream.failed(await anext(stream), "a bug")
+    async with simple(run, **options) as stream:
+        assert [] == [item async for item in stream]
+        assert ["a bug"] == [each.reason for each in run_status(stream).set_aside]
+    async with simple(run, retries=1, **options) as stream:
+        assert [1] == [item.step async for item in stream]
+        assert () == run_status(stream).set_aside
+    async with simple(run, **options) as stream:
+        assert [] == [item async for item in stream]
+        assert () == run_status(stream).set_aside
+
+
+async def test_once_a_later_generation_is_done_it_is_no_longer_listed(
+    run: Path, tmp_path: Path
+) -> None:
+    """
+    Neither at once nor after a restart.
+    """
+    save(run, 1)
+    options: dict[str, Any] = {"cursor": tmp_path / "evals.db", "layout": "hf"}
+    async with simple(run, **options) as stream:
+        await stream.failed(await anext(stream), "no")
+    save(run, 1)
+    for _ in range(2):
+        async with simple(run, **options) as stream:
+            assert [item.step async for item in stream] in ([1], [])
+            assert () == run_status(stream).set_aside
+
+
+@virtual
+async def test_the_status_says_what_comes_again(run: Path, watcher: ManualWatcher) -> None:
+    """
+    And why it has failed.
+    """
+    mark_done(run, 1)
+    stream = follow(run, watcher, retries=1)
+    await stream.failed(await anext(stream), "out of memory")
+    status = run_status(stream)
+
+    assert {"step_1": "out of memory"} == status.retrying
+    assert "waiting to deliver step_1 again, which has failed" == status.waiting_for
+    assert "  step_1: has failed: out of memory" in str(status)
+
+
 # for_each.
 
 
@@ -182,7 +233,7 @@ def simple(run: Path, **options: Any) -> CheckpointStream:
     """
     A stream that ends after one look.
     """
-    return ckptstream.follow(run, layout=LAYOUT, **{"timeout": 0, **options})
+    return ckptstream.follow(run, **{"layout": LAYOUT, "timeout": 0, **options})
 
 
 @pytest.mark.parametrize("kind", ["async", "plain"])

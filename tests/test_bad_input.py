@@ -107,7 +107,7 @@ def test_a_time_of_another_type(run: Path, name: str, argument: str, value: obje
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"cursor": ""}, "cursor='' is empty"),
+        ({"cursor": ""}, "cursor='' is empty: name a file"),
         ({"cursor": "evals/"}, "cursor='evals/' is a directory: name a file, such as 'evals.db'"),
         ({"cursor": 7}, "cursor=7 is not a path"),
         ({"cursor": "s3://bucket/evals.db"}, "cursor='s3://bucket/evals.db' is a URL: name a file"),

@@ -483,7 +483,7 @@ async def test_without_a_block(run: Path, cursor: Path) -> None:
     """
     Nobody would say when the last one is done.
     """
-    with pytest.raises(RuntimeError, match=r"evals.db.* needs a block: write 'async with"):
+    with pytest.raises(RuntimeError, match=r"evals.db.* needs a block, and it is not open: write 'async with"):
         await anext(follow(run, cursor=cursor))
     assert not cursor.exists()
 
@@ -551,6 +551,28 @@ async def test_a_second_stream_over_the_same_run(run: Path, cursor: Path) -> Non
 
     assert (str(run), str(cursor)) == (caught.value.run, caught.value.path)
     assert [] == await all_of(run, cursor=cursor)
+
+
+async def test_a_busy_run_does_not_end_a_pattern(
+    tmp_path: Path, cursor: Path, watcher: ManualWatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    The others go on; it joins when it is free, and the status says so.
+    """
+    finish(tmp_path, ("s/a", 1), ("s/b", 1))
+    options: dict[str, Any] = {"cursor": cursor, "timeout": None, "watcher": watcher}
+    async with follow(tmp_path / "s" / "*", **options) as stream:
+        async with follow(tmp_path / "s" / "b", cursor=cursor) as other:
+            await anext(other)
+            assert [1] == await steps(stream, watcher)
+            (busy,) = [row for row in stream.status().runs if row.run.endswith("b")]
+            assert "another open stream follows it with the same cursor" == busy.waiting_for
+        finish(tmp_path, ("s/b", 2))
+        watcher.touch()
+        assert [2] == await steps(stream, watcher)
+
+    (warning,) = [text for text in caplog.messages if "it joins when that one is closed" in text]
+    assert str(tmp_path / "s" / "b") in warning
 
 
 async def test_the_first_stream_is_not_disturbed_by_the_second(run: Path, cursor: Path) -> None:

@@ -25,15 +25,19 @@ WHERE run = ? AND state IN ('seen', 'failed')
 """
 _SET_ASIDE = f"""
 SELECT name, generation, step, state, attempts, reason FROM checkpoints INDEXED BY set_aside
-WHERE run = ? AND state = 'set aside' ORDER BY changed DESC LIMIT {_SHOWN}
+WHERE run = ? AND state = 'set aside' AND NOT EXISTS (
+    SELECT 1 FROM checkpoints AS later WHERE later.run = checkpoints.run AND later.state = 'done'
+    AND later.name = checkpoints.name AND later.changed > checkpoints.changed
+) ORDER BY changed DESC LIMIT {_SHOWN}
 """
 _RECALL = """
 SELECT state, attempts, reason FROM checkpoints WHERE run = ? AND name = ? AND generation = ?
 """
 _WRITE = """
 INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET step = excluded.step, state = excluded.state,
+ON CONFLICT (run, name, generation) DO UPDATE SET step = excluded.step, state = excluded.state,
     attempts = excluded.attempts, reason = excluded.reason, changed = excluded.changed
+WHERE excluded.state <> 'seen' OR state = 'missed'
 """
 _REACH = "UPDATE runs SET reached = ? WHERE id = ?"
 _BASELINE = "UPDATE runs SET baseline = 1 WHERE id = ?"
@@ -63,6 +67,9 @@ class CursorFile:
 
     @contextmanager
     def _explained(self) -> Generator[None]:
+        if self.process != os.getpid():
+            # SQLite's connections do not survive a fork.
+            raise CursorError(self.path, "a parent process has it open: make a stream in this one")
         with self._lock:
             try:
                 yield
@@ -80,7 +87,11 @@ class CursorFile:
             number, baseline, reached = found
             if not self._locks.take(number):
                 raise CursorError.busy(self.path, run)
-        return self.read(Claim(number, bool(baseline), _number(reached), (), ()))
+        try:
+            return self.read(Claim(number, bool(baseline), _number(reached), (), ()))
+        except BaseException:
+            self._locks.give(number)
+            raise
 
     def read(self, claim: Claim) -> Claim:
         """What is remembered of a run, as it is now: it is ours."""
@@ -108,7 +119,8 @@ class CursorFile:
             try:
                 for run, record in records:
                     self._connection.execute(_WRITE, _row(run, record, now))
-                    if record.step is not None and record.memory.state.reaches:
+                    counts = record.generation and record.memory.state.reaches
+                    if record.step is not None and counts:
                         reached[run] = max(record.step, reached.get(run, record.step))
                 for run, step in reached.items():
                     self._reach(run, step)

@@ -33,9 +33,6 @@ class Following:
 
     One event must not cost more because ten thousand other runs are followed: what is done for
     each event goes over none but the runs that it is about.
-
-    Attributes:
-        next: When there will be something to do, if nothing happens before.
     """
 
     __slots__ = (
@@ -64,7 +61,7 @@ class Following:
 
     @property
     def next(self) -> float:
-        """See the attributes."""
+        """When there will be something to do, if nothing happens before."""
         return self._agenda.next
 
     def attend(self, now: float) -> None:
@@ -98,7 +95,8 @@ class Following:
         finally:
             if not run.flight.looking:
                 self._in_flight.pop(run, None)
-        run.ledger.outcomes.resume(now)
+        if run.queue.retrying:
+            run.queue.resume(now)
         laden = run in self._laden or run.queue.waiting or run.queue.retrying
         busy = run.flight.looking or laden or self._unsealed
         if run.told.reason and not (news or busy):
@@ -176,6 +174,8 @@ class Following:
                 self._unreached[run] = None  # What was delivered has failed, and comes again.
         else:
             self._laden[run] = None
+            if self._ends:
+                self._unreached[run] = None
             if run.may_deliver(now):
                 self._offers.setdefault(run)
             else:  # It would only be in the way of others.

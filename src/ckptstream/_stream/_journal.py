@@ -17,7 +17,10 @@ from ._flight import Flight
 from ._log import logger
 from ._writing import Batch, Opening
 
-_OPEN_A_BLOCK = "needs a block: write 'async with ckptstream.follow(...) as stream:'"
+_OPEN_A_BLOCK = (
+    "needs a block, and it is not open: write 'async with ckptstream.follow(...) as stream:' "
+    "or 'with ckptstream.sync.follow(...) as stream:'"
+)
 
 
 class Journal:

@@ -98,7 +98,8 @@ class Engine:
         if self._journal is not None and self._ended is None:
             self._journal.require()
         self._bind()
-        self.handed.settle()
+        if self._journal is None or self._journal.is_open:
+            self.handed.settle()
         self._following.ask()
 
     # The wait.
@@ -187,7 +188,7 @@ class Engine:
         """The user enters the block. Raises `CursorError`."""
         if self._journal is not None:
             self._journal.bind(self._current())  # Only that: cancelled, it leaves nothing.
-            await self._journal.open()
+            await self._journal.open(self._following.roster.runs)
 
     def _begin_to_write(self) -> bool:
         """Whether the cursor knows all that has happened; else a thread begins to write it."""
@@ -261,8 +262,10 @@ class Engine:
 
     @property
     def _is_over(self) -> bool:
-        following = self._following
-        return following.reached if self._ending is None else following.exhausted
+        if self._ending is None:
+            # What is being evaluated may fail, and come again.
+            return self._following.reached and not self.handed.may_come_again
+        return self._following.exhausted
 
     def end(self, reason: str) -> None:
         """End for good. Idempotent; a task that waits gets `StopAsyncIteration`."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from .._model import Checkpoint, printable
 from ._log import logger
@@ -22,12 +23,14 @@ Evaluate: TypeAlias = Callable[[Checkpoint], "Awaitable[Any] | Any"]
 async def for_each(stream: CheckpointStream, evaluate: Evaluate, jobs: int) -> None:
     """See `CheckpointStream.for_each`."""
     call = _Call(stream, one_argument("evaluate", evaluate), count("jobs", jobs, least=1))
-    handed, explicit = stream.engine.handed, stream.engine.handed.explicit
-    handed.explicit = True
+    handed = stream.engine.handed
+    if handed.evaluating:
+        raise anyio.BusyResourceError("evaluating each checkpoint of")
+    handed.evaluating = True
     try:
         await call.all()
     finally:
-        handed.explicit = explicit
+        handed.evaluating = False
 
 
 class _Call:
@@ -45,19 +48,28 @@ class _Call:
                 while True:
                     # Asked for only when somebody is free for it: the newest then, and verified.
                     await self._slots.acquire()
-                    tasks.start_soon(self._one, await anext(self._stream))
+                    tasks.start_soon(self._one, await anext(self._stream), tasks)
             except StopAsyncIteration:
                 pass
             except Exception as error:
-                # It is raised below: a task group would wrap it, and wait for the others.
-                self._fault = error
-                tasks.cancel_scope.cancel()
-        if self._fault is not None:
-            raise self._fault
+                self._end(error, tasks)
+        fault, self._fault = self._fault, None
+        try:
+            if fault is not None:
+                raise fault
+        finally:
+            del fault  # It refers to this frame.
 
-    async def _one(self, checkpoint: Checkpoint) -> None:
+    def _end(self, fault: Exception, tasks: TaskGroup) -> None:
+        """End all calls; it is raised after that, for a task group would wrap it."""
+        self._fault = fault
+        tasks.cancel_scope.cancel()
+
+    async def _one(self, checkpoint: Checkpoint, tasks: TaskGroup) -> None:
         try:
             await self._settle(checkpoint)
+        except Exception as error:  # The cursor's: what evaluations raise is an attempt that fails.
+            self._end(error, tasks)
         finally:
             self._slots.release()
 

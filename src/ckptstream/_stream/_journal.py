@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 import anyio
@@ -79,8 +79,11 @@ class Journal:
 
     def _raise(self) -> None:
         error, self._error = self._error, None
-        if error is not None:
-            raise error
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # It refers to this frame.
 
     def _start(self, call: Callable[[Callable[[], None]], Cursor | None]) -> None:
         watcher = self._flight.watcher
@@ -145,21 +148,26 @@ class Journal:
 
     # The file.
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is open, or being opened or closed."""
+        return self.cursor is not None or self._flight.looking
+
     def require(self) -> None:
         """Raises `RuntimeError` unless the file is open."""
-        if self.cursor is None and not self._flight.looking:
+        if not self.is_open:
             raise RuntimeError(f"cursor={self._path!r} {_OPEN_A_BLOCK}")
 
-    async def open(self) -> None:
+    async def open(self, directories: Collection[str]) -> None:
         """
-        Open the file. A cancelled call leaves nothing open.
+        Open the file, and have these runs. A cancelled call leaves nothing open.
 
         Raises:
-            CursorError: It cannot be used.
+            CursorError: It cannot be used, or another open stream has one of the runs.
         """
         if self.cursor is not None:
             raise RuntimeError("a stream's block can be entered once")
-        opening = Opening(self._path)
+        opening = Opening(self._path, directories)
         self._start(opening.run)
         try:
             await self._land()
@@ -188,7 +196,11 @@ class Journal:
             elif self._error is not None:
                 logger.warning("%s", printable(str(self._error)))
         finally:
-            if not self._flight.looking:  # Else it is closed when the storage answers.
+            cursor, self.cursor = self.cursor, None
+            if cursor is not None:  # What is being written hangs: it is closed after that.
+                lane = partial(mount_point, self._directory)
+                Call(partial(self._next.write_and_close, cursor), lane)
+            elif not self._flight.looking:
                 self.unbind()
 
     async def _finish_unless_it_hangs(self) -> None:

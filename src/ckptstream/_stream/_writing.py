@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from .._cursor import Cursor, Record
 from .._stores import profile
@@ -12,8 +12,9 @@ from .._stores import profile
 class Opening:
     """Opens a cursor, unless nobody wants it any more."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, directories: Collection[str]) -> None:
         self._path = path
+        self._directories = tuple(directories)
         self._lock = threading.Lock()
         self._abandoned = False
         self._cursor: Cursor | None = None
@@ -21,6 +22,13 @@ class Opening:
     def run(self, alive: Callable[[], None]) -> Cursor:
         """In a thread."""
         cursor = Cursor(self._path, _is_local)
+        try:
+            for directory in self._directories:
+                alive()
+                cursor.claim(directory)
+        except BaseException:
+            cursor.close()
+            raise
         with self._lock:
             self._cursor, abandoned = cursor, self._abandoned
         if abandoned:

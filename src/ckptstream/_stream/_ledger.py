@@ -34,9 +34,8 @@ class Ledger:
 
     # A program may follow ten thousand runs, each with a ledger; most of it stays empty for ever.
     __slots__ = (
-        *("_accepted", "_baseline", "_baseline_due", "_first", "_first_settling"),
-        *("_options", "entries", "fresh", "looked", "newest", "outcomes", "queue", "sealed"),
-        *("unfinished",),
+        *("_accepted", "_baseline", "_baseline_due", "_first", "_first_settling", "_options"),
+        *("entries", "fresh", "looked", "newest", "outcomes", "queue", "sealed", "unfinished"),
     )
 
     def __init__(self, directory: str, options: Options, progress: Progress | None = None) -> None:
@@ -173,17 +172,21 @@ class Ledger:
         """Take over what has changed; return what is finished and new, and what has come back."""
         finds, returned = list[tuple[str, Entry]](), list[tuple[str, Entry]]()
         for name, entry in look.changed.items():
-            known = name in self.entries
+            old = self.entries.get(name)
             self.entries[name] = entry
+            if entry.missing is not None and self.queue.take_out(name) is not None:
+                del self._accepted[name]  # Finished again, it is found again.
+            others = {None, entry.generation, self._accepted.get(name)}
+            if old is not None and old.generation not in others and not self.sealed:
+                # It was finished and waited, and is written again: that one does not come back.
+                self.outcomes.miss(name, old.generation, old.step)
             if entry.missing is not None:
                 self.unfinished[name] = None
-                if self.queue.take_out(name) is not None:
-                    del self._accepted[name]  # Finished again, it is found again.
                 continue
             self.unfinished.pop(name, None)
             if self._accepted.get(name) != entry.generation:
                 finds.append((name, entry))
-            elif not known:
+            elif old is None:
                 returned.append((name, entry))
         return finds, returned
 
@@ -233,8 +236,7 @@ class Ledger:
         self.newest = tuple(other for other in self.newest if other != name)
         if self.queue.pointed == name:
             self.queue.pointed = None
-        newest = self.queue.candidate()
-        queued = self.queue.take_out(name)
+        newest, queued = self.queue.candidate(), self.queue.take_out(name)
         if queued is None:
             recognised = entry.layout != NOBODY
             if recognised and entry.missing is not None and not self._is_accepted(name, entry):
@@ -259,25 +261,28 @@ class Ledger:
     def fail(self, queued: Queued, reason: str, now: float) -> float | None:
         """What was delivered has failed. Returns in how many seconds it comes again, or None."""
         delay = self.outcomes.fail(queued, reason, now)
-        if delay is None or not self._has_gone(queued):
+        if delay is None or self._is_there(queued):
             return delay
         del self.queue.retrying[queued.name]
         return None
 
     def give_back(self, queued: Queued) -> None:
         """What was delivered is the next one again."""
-        if not self._has_gone(queued):
+        if self._is_there(queued):
             self.queue.waiting = {queued.name: queued, **self.queue.waiting}
 
-    def _has_gone(self, queued: Queued) -> bool:
-        """Whether it cannot be delivered again: then it is missed. If it comes back, it is new."""
-        entry = self.entries.get(queued.name)
-        if entry is not None and entry.generation == queued.entry.generation:
-            return False
-        if self._accepted.get(queued.name) == queued.entry.generation:
-            del self._accepted[queued.name]
-        self.outcomes.miss(queued.name, queued.entry.generation, queued.entry.step)
-        return True
+    def _is_there(self, queued: Queued) -> bool:
+        """Whether it can be delivered again; if not, and it comes back finished, it is found."""
+        name, generation = queued.name, queued.entry.generation
+        entry = self.entries.get(name)
+        same = entry is not None and entry.generation == generation
+        if same and name not in self.unfinished:
+            return True
+        if self._accepted.get(name) == generation:
+            del self._accepted[name]
+        if not same:
+            self.outcomes.miss(name, generation, queued.entry.step)
+        return False
 
     def abandon(self, everything: bool) -> None:
         """The stream ends: what was finished and is being deleted is lost, or all there is."""
@@ -290,6 +295,5 @@ class Ledger:
         if not everything:
             return
         for name in (*self.queue.waiting, *self.queue.retrying):
-            queued = self.queue.take_out(name)
-            assert queued is not None
-            self.outcomes.miss(name, queued.entry.generation, queued.entry.step)
+            if (queued := self.queue.take_out(name)) is not None:
+                self.outcomes.miss(name, queued.entry.generation, queued.entry.step)

@@ -39,7 +39,8 @@ class Journal:
         self._directory = os.path.dirname(path) or "."
         self._flight: Flight[Cursor | None] = Flight(self._directory)
         self._records, self._baselines = list[tuple[int, Record]](), list[int]()
-        self._batch = (self._records, self._baselines)  # what is being written
+        # What is being written.
+        self._batch: tuple[list[tuple[int, Record]], list[int]] = ([], [])
         self._error: Exception | None = None
         self._landed = anyio.Event()
         self._told = False

@@ -154,11 +154,10 @@ class Evaluator:
             self.say("evaluated", checkpoint)
 
     async def follow(self, mode: str) -> None:
-        done = "explicit" if mode == "explicit" else "next"
         async with ckptstream.follow(
             self._place.run,
             cursor=self._place.cursor,
-            done=done,
+            done="explicit" if mode == "explicit" else "next",
             layout=LAYOUT,
             timeout=self._timeout,
         ) as stream:

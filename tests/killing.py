@@ -21,7 +21,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import anyio
 
@@ -154,11 +154,10 @@ class Evaluator:
             self.say("evaluated", checkpoint)
 
     async def follow(self, mode: str) -> None:
-        done: Literal["next", "explicit"] = "explicit" if mode == "explicit" else "next"
         async with ckptstream.follow(
             self._place.run,
             cursor=self._place.cursor,
-            done=done,
+            done="explicit" if mode == "explicit" else "next",
             layout=LAYOUT,
             timeout=self._timeout,
         ) as stream:

@@ -125,7 +125,7 @@ class Tale:
 async def asks_for_the_next(stream: CheckpointStream, tale: Tale) -> None:
     async with stream:
         while (await tale.next(stream)).step != ALL[-1]:
-            pass
+            await anyio.sleep(0)  # at work on it
         tale.in_doubt = [checkpoint.step for checkpoint in tale.out]
     tale.left()
 
@@ -150,8 +150,8 @@ async def says_so_and_asks_at_once(stream: CheckpointStream, tale: Tale) -> None
 
 async def for_each(stream: CheckpointStream, tale: Tale) -> None:
     async def evaluate(checkpoint: Checkpoint) -> None:
-        tale.in_doubt.append(checkpoint.step)
         await tale.interrupted.wait(anyio.sleep(0))
+        tale.in_doubt.append(checkpoint.step)
         if checkpoint.step == 3:
             raise ValueError("it is bad")
 

@@ -221,6 +221,42 @@ async def test_of_a_later_version(run: Path, cursor: Path, used: Any) -> None:
     assert said == await refused(run, cursor)
 
 
+async def test_of_a_later_version_that_was_killed(run: Path, cursor: Path) -> None:
+    """
+    That it has changed the schema stands only in its log.
+    """
+    await use(run, cursor.with_name("used.db"))
+    connection = sqlite3.connect(cursor.with_name("used.db"), isolation_level=None)
+    connection.execute(f"PRAGMA user_version = {_schema.VERSION + 1}")
+    for suffix in ("", "-wal"):
+        shutil.copy(cursor.with_name(f"used.db{suffix}"), cursor.with_name(f"evals.db{suffix}"))
+    connection.close()
+
+    assert "it was written by a later version" in await refused(run, cursor)
+
+
+async def test_killed_while_its_log_was_merged(run: Path, cursor: Path) -> None:
+    """
+    The file is shorter than its first page says, and the rest is in the log.
+    """
+    where = cursor.with_name("used.db")
+    for step in (1, 2, 3):
+        mark_done(run, step)
+    async with follow(run, where, done="explicit") as stream:
+        await stream.done(await anext(stream))
+        await stream.failed(await anext(stream), "it is bad" * 2000)
+        for suffix in ("", "-wal", "-lock"):
+            shutil.copy(f"{where}{suffix}", f"{cursor}{suffix}")
+    log = Path(f"{cursor}-wal").read_bytes()
+    frames = [log[start : start + 24 + PAGE] for start in range(32, len(log), 24 + PAGE)]
+    first = [frame[24:] for frame in frames if frame.startswith(bytes([0, 0, 0, 1]))][-1]
+    assert cursor.stat().st_size < PAGE * int.from_bytes(first[28:32], "big")
+    with cursor.open("r+b") as file:
+        file.write(first)
+
+    assert [3] == await all_of(run, cursor)
+
+
 async def test_an_empty_file_is_taken(run: Path, cursor: Path) -> None:
     """
     As `tempfile` makes one.

@@ -163,6 +163,7 @@ class Record:
             if time is None:
                 if self.queue.pop(step, None) is not None:
                     del self.accepted[step]
+                    self.missed.append((step, True))
             elif self.accepted.get(step) != time:
                 if self.queue.pop(step, None) is not None:
                     self.missed.append((step, True))

@@ -159,7 +159,8 @@ class Engine:
             if self._ended is not None:
                 continue  # A handler of a log record has closed the stream.
             run = following.choose(now)
-            if run is not None and self._begin_to_write():
+            # Also what there is nothing to deliver of: the process may be killed while it waits.
+            if self._begin_to_write() and run is not None:
                 return run
             if run is None and self._is_over:
                 self.end(self._ending or "every run has reached until_step")

@@ -155,17 +155,21 @@ class Ledger:
         """Take over what has changed; return what is finished and new, and what has come back."""
         finds, returned = list[tuple[str, Entry]](), list[tuple[str, Entry]]()
         for name, entry in look.changed.items():
-            known = name in self.entries
+            old = self.entries.get(name)
             self.entries[name] = entry
+            if entry.missing is not None and self.queue.take_out(name) is not None:
+                del self._accepted[name]  # Finished again, it is found again.
+            others = {None, entry.generation, self._accepted.get(name)}
+            if old is not None and old.generation not in others and not self.sealed:
+                # It was finished and waited, and is written again: that one does not come back.
+                self.outcomes.miss(name, old.generation, old.step)
             if entry.missing is not None:
                 self.unfinished[name] = None
-                if self.queue.take_out(name) is not None:
-                    del self._accepted[name]  # Finished again, it is found again.
                 continue
             self.unfinished.pop(name, None)
             if self._accepted.get(name) != entry.generation:
                 finds.append((name, entry))
-            elif not known:
+            elif old is None:
                 returned.append((name, entry))
         return finds, returned
 

@@ -143,7 +143,8 @@ class Engine:
         while True:
             self._alarm.reset()
             if self._ended is not None:
-                await self.write()  # What was done before counts.
+                if self._journal is not None and self._journal.is_open:
+                    await self.write()  # What was done before counts.
                 raise StopAsyncIteration(self._ended)
             assert self._watcher is not None
             written = self._begin_to_write()

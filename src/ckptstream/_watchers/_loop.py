@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
@@ -96,7 +97,8 @@ class LoopWatcher:
         self._pool = pool
         self.told = set[str]()
         self._inotify = _new_inotify()
-        self._waiting: dict[Alarm, anyio.Event] = {}
+        # Not a dict: to find its first one it goes over all that has left since it last grew.
+        self._waiting: OrderedDict[Alarm, anyio.Event] = OrderedDict()
         self._reader: Alarm | None = None
         self._read_at = -math.inf  # by time.monotonic
 

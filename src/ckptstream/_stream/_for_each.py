@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
+from .._errors import CursorError
 from .._model import Checkpoint, printable
 from ._log import logger
 from .arguments import count, one_argument
@@ -45,19 +47,24 @@ class _Call:
                 while True:
                     # Asked for only when somebody is free for it: the newest then, and verified.
                     await self._slots.acquire()
-                    tasks.start_soon(self._one, await anext(self._stream))
+                    tasks.start_soon(self._one, await anext(self._stream), tasks)
             except StopAsyncIteration:
                 pass
             except Exception as error:
-                # It is raised below: a task group would wrap it, and wait for the others.
-                self._fault = error
-                tasks.cancel_scope.cancel()
+                self._end(error, tasks)
         if self._fault is not None:
             raise self._fault
 
-    async def _one(self, checkpoint: Checkpoint) -> None:
+    def _end(self, error: Exception, tasks: TaskGroup) -> None:
+        # It is raised by all(): a task group would wrap it, and wait for the others.
+        self._fault = error
+        tasks.cancel_scope.cancel()
+
+    async def _one(self, checkpoint: Checkpoint, tasks: TaskGroup) -> None:
         try:
             await self._settle(checkpoint)
+        except (CursorError, ValueError) as error:  # It cannot be said, or was said already.
+            self._end(error, tasks)
         finally:
             self._slots.release()
 

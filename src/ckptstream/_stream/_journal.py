@@ -11,8 +11,8 @@ import anyio
 
 from .._cursor import Cursor, Record
 from .._model import printable
-from .._stores import profile
-from .._threads import HUNG_AFTER
+from .._stores import mount_point, profile
+from .._threads import HUNG_AFTER, Job
 from .._watchers import Watcher
 from ._flight import Flight
 from ._log import logger
@@ -39,7 +39,6 @@ class Journal:
         self._directory = os.path.dirname(path) or "."
         self._flight: Flight[Cursor | None] = Flight(self._directory)
         self._records, self._baselines = list[tuple[int, Record]](), list[int]()
-        # What is being written.
         self._batch: tuple[list[tuple[int, Record]], list[int]] = ([], [])
         self._error: Exception | None = None
         self._landed = anyio.Event()
@@ -167,10 +166,9 @@ class Journal:
             self._raise()
         except BaseException:
             cursor, watcher = opening.abandon(), self._flight.watcher
-            assert watcher is not None
             self._flight = Flight(self._directory)  # A stream that is kept must not keep a watcher.
-            if cursor is not None:
-                _close_elsewhere(cursor, watcher, self._directory, self)
+            if cursor is not None and watcher is not None:
+                _close_elsewhere(cursor, watcher, self._directory)
             raise
 
     async def close(self, tell: bool) -> None:
@@ -263,11 +261,15 @@ class _Opening:
             return self._cursor
 
 
-def _close_elsewhere(cursor: Cursor, watcher: Watcher, directory: str, journal: Journal) -> None:
-    flight = Flight[None](directory)
-    flight.bind(watcher, journal, polls=True)
-    flight.start(partial(_close, cursor, [], []), journal, first=True)
+def _close_elsewhere(cursor: Cursor, watcher: Watcher, directory: str) -> None:
+    job = Job(partial(_close, cursor, [], []), partial(mount_point, directory))
+    # With the watcher the threads would go before they begin.
+    watcher.submit(job, partial(_let_go, watcher), first=True)
     watcher.begin()
+
+
+def _let_go(watcher: Watcher) -> None:
+    """It is closed."""
 
 
 def _is_local(directory: str) -> bool:

@@ -104,6 +104,34 @@ def test_a_time_of_another_type(run: Path, name: str, argument: str, value: obje
         call(name, run, **{argument: value})
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"cursor": ""}, "cursor='' is empty: name a file"),
+        ({"cursor": "evals/"}, "cursor='evals/' is a directory: name a file, such as 'evals.db'"),
+        ({"cursor": 7}, "cursor=7 is not a path"),
+        ({"cursor": "s3://bucket/evals.db"}, "cursor='s3://bucket/evals.db' is a URL: name a file"),
+        (
+            {"cursor": "evals.db", "done": "now"},
+            "done='now' is not known: use 'next' or 'explicit'",
+        ),
+        ({"done": "explicit"}, "done='explicit' has nowhere to write it down: give a cursor="),
+        ({"retries": -1}, "retries=-1 is too few: give 0 or more"),
+        ({"retries": True}, "retries=True is not a number of times: give an int"),
+        ({"retries": 2.0}, "retries=2.0 is not a number of times: give an int"),
+    ],
+)
+@each("cursor")
+def test_what_a_cursor_cannot_be(
+    run: Path, name: str, argument: str, options: dict[str, Any], expected: str
+) -> None:
+    """
+    `TypeError` or `ValueError` with what to do.
+    """
+    with pytest.raises((TypeError, ValueError), match=re.escape(expected)):
+        call(name, run, **options)
+
+
 @each("poll_interval")
 def test_polling_without_rest(run: Path, name: str, argument: str) -> None:
     """

@@ -21,7 +21,7 @@ from sweeping import LAYOUT, finish
 
 import ckptstream
 import ckptstream.sync
-from ckptstream import CheckpointStream, CursorBusy, CursorError
+from ckptstream import CheckpointStream, CursorError
 from ckptstream._cursor._cursor import _files
 from ckptstream._cursor._file import CursorFile
 from ckptstream.testing import ManualWatcher, save
@@ -483,9 +483,57 @@ async def test_without_a_block(run: Path, cursor: Path) -> None:
     """
     Nobody would say when the last one is done.
     """
-    with pytest.raises(RuntimeError, match=r"evals.db.* needs a block: write 'async with"):
+    with pytest.raises(
+        RuntimeError, match=r"evals.db.* needs a block, and it is not open: write 'async with"
+    ):
         await anext(follow(run, cursor=cursor))
     assert not cursor.exists()
+
+
+async def test_after_its_block(run: Path, cursor: Path) -> None:
+    """
+    The stream has ended, like any other; nothing can be written any more.
+    """
+    marks(run, 1)
+    async with follow(run, cursor=cursor, done="explicit") as stream:
+        checkpoint = await anext(stream)
+
+    with pytest.raises(StopAsyncIteration, match="its block was left"):
+        await anext(stream)
+    with pytest.raises(RuntimeError, match="needs a block"):
+        await stream.done(checkpoint)
+
+
+@pytest.mark.parametrize("raises", [False, True])
+async def test_an_error_at_the_end_of_the_block(
+    run: Path,
+    cursor: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    raises: bool,
+) -> None:
+    """
+    It is raised unless something else is; then it is logged. The run is free all the same.
+    """
+    marks(run, 1)
+
+    def write(self: CursorFile, *arguments: Any) -> None:
+        raise CursorError(self.path, "the disk is full: make room")
+
+    async def use() -> None:
+        async with follow(run, cursor=cursor, done="explicit") as stream:
+            checkpoint = await anext(stream)
+            patch.setattr(CursorFile, "write", write)
+            stream.engine.handed.done(checkpoint)
+            if raises:
+                raise ZeroDivisionError
+
+    expected = ZeroDivisionError if raises else CursorError
+    with monkeypatch.context() as patch, pytest.raises(expected):
+        await use()
+
+    assert raises == any("make room" in text for text in caplog.messages)
+    assert [1] == await all_of(run, cursor=cursor)
 
 
 async def test_a_second_stream_over_the_same_run(run: Path, cursor: Path) -> None:
@@ -497,14 +545,35 @@ async def test_a_second_stream_over_the_same_run(run: Path, cursor: Path) -> Non
     marks(other, 7)
     async with follow(run, cursor=cursor) as first:
         await anext(first)
-        async with follow(run, cursor=cursor) as second:
-            with pytest.raises(CursorBusy, match="another open stream follows") as caught:
-                await anext(second)
+        with pytest.raises(CursorError, match="another open stream follows") as caught:
+            await all_of(run, cursor=cursor)
         assert [7] == await all_of(other, cursor=cursor)
         assert [1] == await all_of(run, cursor=cursor.with_name("second.db"))
 
     assert (str(run), str(cursor)) == (caught.value.run, caught.value.path)
     assert [] == await all_of(run, cursor=cursor)
+
+
+async def test_a_busy_run_does_not_end_a_pattern(
+    tmp_path: Path, cursor: Path, watcher: ManualWatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    The others go on; it joins when it is free, and the status says so.
+    """
+    finish(tmp_path, ("s/a", 1), ("s/b", 1))
+    options: dict[str, Any] = {"cursor": cursor, "timeout": None, "watcher": watcher}
+    async with follow(tmp_path / "s" / "*", **options) as stream:
+        async with follow(tmp_path / "s" / "b", cursor=cursor) as other:
+            await anext(other)
+            assert [1] == await steps(stream, watcher)
+            (busy,) = [row for row in stream.status().runs if row.run.endswith("b")]
+            assert "another open stream follows it with the same cursor" == busy.waiting_for
+        finish(tmp_path, ("s/b", 2))
+        watcher.touch()
+        assert [2] == await steps(stream, watcher)
+
+    (warning,) = [text for text in caplog.messages if "it joins when that one is closed" in text]
+    assert str(tmp_path / "s" / "b") in warning
 
 
 async def test_the_first_stream_is_not_disturbed_by_the_second(run: Path, cursor: Path) -> None:
@@ -515,9 +584,8 @@ async def test_the_first_stream_is_not_disturbed_by_the_second(run: Path, cursor
     async with follow(run, cursor=cursor) as first:
         await anext(first)
         for _ in range(2):
-            async with follow(run, cursor=cursor) as second:
-                with pytest.raises(CursorBusy):
-                    await anext(second)
+            with pytest.raises(CursorError, match="another open stream"):
+                await all_of(run, cursor=cursor)
         assert 2 == (await anext(first)).step
 
 

@@ -205,8 +205,9 @@ def follow(run: Path, cursor: Path, done: str = "next") -> CheckpointStream:
 
 async def check(run: Path, cursor: Path, tale: Tale) -> None:
     """
-    Another stream is opened at once; it gets all that is not done, and nothing is left behind.
+    Another stream gets all that is not done, and nothing is left behind.
     """
+    await until(lambda: not _files)  # A thread may still be closing it.
     async with follow(run, cursor) as again:
         came = await rest(again)
     assert set(ALL) - set(tale.finished) - set(tale.in_doubt) <= set(came), tale.interrupted.moments

@@ -38,9 +38,10 @@ def test_names_that_are_fixed() -> None:
     Programs are written against these.
     """
     values = {"Checkpoint", "CheckpointStream", "Missed", "RunStatus", "Status", "UnknownLayout"}
+    errors = {"CheckpointGone", "PinUnsupported"}
     functions = {"checkpoints_iterator", "follow", "latest_checkpoint", "wait_for_new_checkpoint"}
 
-    assert values | functions <= set(ckptstream.__all__)
+    assert values | errors | functions | {"pin"} <= set(ckptstream.__all__)
 
 
 @pytest.mark.parametrize("name", MODULES)

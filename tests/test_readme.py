@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
 import types
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +165,59 @@ async def test_how_it_ends(home: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_restart(home: Path) -> None:
+    """What was done does not come again, what was not does."""
+    [(code, _)] = blocks("restart")
+    code, seen = code.replace("timeout=3600", "timeout=0"), list[str]()
+
+    async def evaluate(path: str) -> None:
+        seen.append(path)
+        if len(seen) == 2:
+            raise Enough
+
+    for step in (1, 2, 3):
+        save(home / "runs/7b", step, "hf")
+    with pytest.raises(Enough):
+        await execute(code, evaluate=evaluate)
+    await execute(code, evaluate=evaluate)
+    await execute(code, evaluate=evaluate)
+
+    assert [f"runs/7b/checkpoint-{step}" for step in (1, 2, 2, 3)] == seen
+
+
+@pytest.mark.anyio
+async def test_done_explicitly(home: Path) -> None:
+    """Each task says of its checkpoint what became of it."""
+    [(code, _)] = blocks("explicit")
+    code, seen = code.replace('"timeout": 3600', '"timeout": 0'), list[str]()
+
+    async def evaluate(path: str) -> None:
+        seen.append(path)
+        if path.endswith("2") and len(seen) == 2:
+            raise RuntimeError("out of memory")
+
+    for step in (1, 2):
+        save(home / "sweeps/a/checkpoints", step, "hf")
+    for _ in range(3):
+        await execute(code, evaluate=evaluate)
+
+    assert [f"sweeps/a/checkpoints/checkpoint-{step}" for step in (1, 2, 2)] == seen
+
+
+@pytest.mark.anyio
+async def test_for_each(home: Path) -> None:
+    """A plain function is called for each checkpoint, once."""
+    [(code, _)] = blocks("for-each")
+    code, seen = code.replace("timeout=3600", "timeout=0"), list[str]()
+    for step in (1, 2):
+        save(home / "sweeps/a/checkpoints", step, "hf")
+    for _ in range(2):
+        await execute(code, evaluate=lambda ckpt: seen.append(str(ckpt)))
+
+    assert [f"sweeps/a/checkpoints/checkpoint-{step}" for step in (1, 2)] == sorted(seen)
+
+
+@pytest.mark.anyio
 async def test_options(home: Path) -> None:
     """Every option that is shown is accepted."""
     [(code, _)] = blocks("options")
@@ -201,6 +256,39 @@ async def test_reading_with_aiofiles(home: Path, capsys: pytest.CaptureFixture[s
     await namespace["print_losses"]("runs/7b")
 
     assert "100 100\n" == capsys.readouterr().out
+
+
+@pytest.mark.anyio
+async def test_retention(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is deleted while it is read stays readable, and what was deleted before is said."""
+    [(code, _)] = blocks("retention")
+    run = home / "runs/7b"
+    for step in (100, 200, 300):
+        save(run, step, "hf")
+    seen = list[int]()
+
+    def evaluate(path: str) -> None:
+        for directory in run.glob("checkpoint-[12]00"):
+            shutil.rmtree(directory)  # The trainer keeps one, and has just saved it.
+        with open(f"{path}/trainer_state.json") as file:
+            seen.append(json.load(file)["global_step"])
+
+    namespace = await execute(code.replace("timeout=3600", "timeout=0"), evaluate=evaluate)
+    known = [ckpt async for ckpt in ckptstream.follow(run, timeout=0)]
+    monkeypatch.setattr(ckptstream, "follow", lambda *_, **__: each(known))
+    await namespace["evaluate_all"](run)
+
+    assert [100, 300] == seen
+    assert "checkpoint-200' is gone, so it cannot be pinned" in capsys.readouterr().out
+    assert ["7b"] == os.listdir(home / "runs")
+
+
+async def each(checkpoints: list[ckptstream.Checkpoint]) -> AsyncIterator[ckptstream.Checkpoint]:
+    """What a stream delivers that has looked before the trainer deleted."""
+    for checkpoint in checkpoints:
+        yield checkpoint
 
 
 @pytest.mark.parametrize(
@@ -251,3 +339,18 @@ async def test_docstring_example(home: Path, documented: object) -> None:
         await execute(textwrap.dedent(example), evaluate=evaluate)
 
     assert ["runs/7b/checkpoint-100"] == seen
+
+
+@pytest.mark.anyio
+async def test_docstring_example_of_pin(home: Path) -> None:
+    """What is evaluated is the pinned checkpoint."""
+    [example] = re.findall(r"(?:^    .*\n)+", inspect.getdoc(ckptstream.pin) or "", re.MULTILINE)[
+        :1
+    ]
+    save(home / "runs/7b", 100, "hf")
+    seen = list[str]()
+    ckpt = await anext(ckptstream.follow("runs/7b"))
+
+    await execute(textwrap.dedent(example), evaluate=seen.append, ckpt=ckpt)
+
+    assert [".ckptstream-pins"] == [Path(path).parts[-3] for path in seen]

@@ -411,8 +411,8 @@ def test_the_same_names() -> None:
     """
     Every function and stream of the package has its twin.
     """
-    values = {"Checkpoint", "Missed", "PatternStatus", "RunStatus", "SetAside", "Status"}
-    errors = {"CursorBusy", "CursorError", "UnknownLayout"}
+    values = {"Checkpoint", "Missed", "PatternStatus", "RunStatus", "Status"}
+    errors = {"CheckpointGone", "CursorError", "PinUnsupported", "UnknownLayout"}
 
     assert set(ckptstream.__all__) - values - errors <= set(sync.__all__)
 

@@ -8,8 +8,9 @@ Runs on asyncio (with or without uvloop) and on trio. `ckptstream.sync` has the 
 blocking code.
 """
 
-from ._errors import CursorBusy, CursorError, UnknownLayout
-from ._model import Checkpoint, Missed, PatternStatus, RunStatus, SetAside, Status
+from ._errors import CheckpointGone, CursorError, PinUnsupported, UnknownLayout
+from ._model import Checkpoint, Missed, PatternStatus, RunStatus, Status
+from ._pins import pin
 from ._stream import (
     CheckpointStream,
     checkpoints_iterator,
@@ -20,17 +21,18 @@ from ._stream import (
 
 __all__ = [
     "Checkpoint",
+    "CheckpointGone",
     "CheckpointStream",
-    "CursorBusy",
     "CursorError",
     "Missed",
     "PatternStatus",
+    "PinUnsupported",
     "RunStatus",
-    "SetAside",
     "Status",
     "UnknownLayout",
     "checkpoints_iterator",
     "follow",
     "latest_checkpoint",
+    "pin",
     "wait_for_new_checkpoint",
 ]

@@ -2,7 +2,72 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
+
+
+class CheckpointGone(FileNotFoundError):
+    """
+    Raised by `pin` when the checkpoint was deleted, or written again, before it was pinned.
+
+    Attributes:
+        path: The checkpoint's.
+        found: What was found instead, in words.
+    """
+
+    def __init__(self, path: str, found: str) -> None:
+        super().__init__(f"Checkpoint {path!r} is gone, so it cannot be pinned: {found}")
+        self.errno = errno.ENOENT
+        self.path = path
+        self.found = found
+
+    def __reduce__(self) -> tuple[type[CheckpointGone], tuple[str, str]]:
+        return type(self), (self.path, self.found)
+
+
+class CursorError(Exception):
+    """
+    Raised where a cursor file cannot be used; it is left as it was.
+
+    Attributes:
+        path: The file.
+        run: The absolute path of the run that another open stream follows with it, in this
+            process or in another one; None: something else is wrong.
+    """
+
+    def __init__(self, path: str, reason: str, run: str | None = None) -> None:
+        super().__init__(f"cursor {path!r}: {reason}")
+        self.path = path
+        self.run = run
+        self._reason = reason
+
+    @classmethod
+    def busy(cls, path: str, run: str) -> CursorError:
+        """For a run that belongs to somebody."""
+        reason = f"another open stream follows {run!r} with it"
+        remedy = "close that one, or give a second evaluation a cursor of its own"
+        return cls(path, f"{reason}: {remedy}", run)
+
+    def __reduce__(self) -> tuple[type[CursorError], tuple[str, str, str | None]]:
+        return type(self), (self.path, self._reason, self.run)
+
+
+class PinUnsupported(OSError):
+    """
+    Raised by `pin` where the filesystem, or its permissions, allow no hard links or no file locks.
+
+    Attributes:
+        path: The checkpoint's.
+        reason: Why, and what to do about it.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"Checkpoint {path!r} cannot be pinned: {reason}")
+        self.path = path
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[PinUnsupported], tuple[str, str]]:
+        return type(self), (self.path, self.reason)
 
 
 class UnknownLayout(ValueError):
@@ -29,39 +94,3 @@ class UnknownLayout(ValueError):
 
     def __reduce__(self) -> tuple[type[UnknownLayout], tuple[str, tuple[str, ...]]]:
         return type(self), (self.layout, self.known)
-
-
-class CursorError(Exception):
-    """
-    Raised where a cursor file cannot be used; it is left as it was.
-
-    Attributes:
-        path: The file.
-    """
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"cursor {path!r}: {reason}")
-        self.path = path
-        self._arguments = (path, reason)
-
-    def __reduce__(self) -> tuple[type[CursorError], tuple[str, str]]:
-        return type(self), self._arguments
-
-
-class CursorBusy(CursorError):
-    """
-    Raised where another open stream, in this process or in another one, follows the same run with
-    the same cursor.
-
-    Attributes:
-        run: The run's absolute path.
-    """
-
-    def __init__(self, path: str, run: str) -> None:
-        super().__init__(
-            path,
-            f"another open stream follows {run!r} with it: close that one, "
-            "or give a second evaluation a cursor of its own",
-        )
-        self.run = run
-        self._arguments = (path, run)

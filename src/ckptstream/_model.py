@@ -93,6 +93,7 @@ class RunStatus:
         skipped: How many were passed over (`latest_only`) or found at the start (`skip_existing`).
         unanswered: Seconds since the storage last answered, if a look hangs there; else None.
         set_aside: What has failed too often, the latest 100.
+        retrying: Each checkpoint's name that has failed and is delivered again, and why it did.
     """
 
     run: str
@@ -108,6 +109,7 @@ class RunStatus:
     skipped: int
     unanswered: float | None
     set_aside: tuple[SetAside, ...] = ()
+    retrying: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __str__(self) -> str:
         where = _eyes(self.watcher, self.watcher_reason, self.last_look)
@@ -118,6 +120,7 @@ class RunStatus:
             lines.append(f"  queued: {self.queued}")
         lines += [f"  {name}: {reason}" for name, reason in self.unfinished.items()]
         lines += [f"  missed: {missed.path}" for missed in self.missed]
+        lines += [f"  {name}: has failed: {why}" for name, why in self.retrying.items()]
         lines += [f"  set aside: {each.path}: {each.reason}" for each in self.set_aside]
         if self.skipped:
             lines.append(f"  skipped: {self.skipped}")
@@ -174,14 +177,15 @@ class Status:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        head = ("run", "waiting for", "newest", "queued", "unfinished", "missed", "skipped")
+        head = "run,waiting for,newest,queued,unfinished,missed,set aside,skipped".split(",")
         rows = [tuple(f"<b>{title}</b>" for title in head)]
         rows += [(text(row.pattern), text(row.waiting_for)) for row in self.patterns]
         for run in self.runs:
             unfinished = "<br>".join(text(f"{k}: {v}") for k, v in run.unfinished.items())
             newest = "" if run.newest is None else text(run.newest.path)
             missed = "<br>".join(text(missed.path) for missed in run.missed)
-            numbers = (text(run.queued), unfinished, missed, text(run.skipped))
+            aside = "<br>".join(text(f"{each.path}: {each.reason}") for each in run.set_aside)
+            numbers = (text(run.queued), unfinished, missed, aside, text(run.skipped))
             rows.append((text(run.run), text(run.waiting_for), newest, *numbers))
         if self.ended is not None:
             rows.append(("<b>ended</b>", text(self.ended)))

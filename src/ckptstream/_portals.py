@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -33,9 +34,38 @@ class Home:
         self.lock = threading.RLock()
         self.portal: BlockingPortal | None = None
         self.thread: int | None = None
+        self._turn = threading.Lock()  # whose event loop it is
 
     def run(self, function: Callable[[], Awaitable[T]]) -> T:
         """Await what *function* returns; the loop and its thread are gone when this returns."""
+        with self._turn:
+            return self._run(function)
+
+    def ask(self, there: Callable[[], Awaitable[T]], alone: Callable[[], Awaitable[T]]) -> T:
+        """
+        Await something here, from any thread but the event loop's.
+
+        Args:
+            there: What to await in the event loop that another thread waits for.
+            alone: What to await in one for this call, where there is none.
+        """
+        while True:
+            with self.lock:
+                portal = self.portal
+            if portal is not None:
+                try:
+                    return portal.call(there)
+                except (RuntimeError, CancelledError):
+                    if self.portal is portal:
+                        raise
+                    # It closed meanwhile.
+            elif self._turn.acquire(timeout=_MOMENT):
+                try:
+                    return self._run(alone)
+                finally:
+                    self._turn.release()
+
+    def _run(self, function: Callable[[], Awaitable[T]]) -> T:
         life = _Life(self, function)
         thread = threading.Thread(target=life.live, name="ckptstream-sync", daemon=True)
         try:

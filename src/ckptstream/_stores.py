@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
@@ -188,6 +188,78 @@ class LocalStore:
             return _absent(error, None)
         finally:
             os.close(file)
+
+
+class Snapshot:
+    """
+    What one look saw of a store: what is asked twice is answered alike.
+
+    What each answer means to a layout stands in `ckptstream.layouts.Evidence`.
+
+    Attributes:
+        places: The directories that were asked about, relative to the run's.
+    """
+
+    def __init__(self, store: LocalStore) -> None:
+        self.store = store
+        self.places = set[str]()
+        self._stats: dict[str, FileStat | None] = {}
+        self._bytes: dict[tuple[str, int], bytes | None] = {}
+        self._lists: dict[str, tuple[str, ...]] = {}
+        self._fingerprinted = set[str]()
+
+    def list(self, directory: str) -> Collection[str]:
+        if directory:
+            self.places.add(directory)
+        if directory not in self._lists:
+            self._lists[directory] = self.store.list(directory)
+        return self._lists[directory]
+
+    def stat(self, path: str) -> FileStat | None:
+        directory, _, _ = path.rpartition("/")
+        if directory:
+            self.places.add(directory)
+        if path not in self._stats:
+            self._stats[path] = self.store.stat(path)
+        return self._stats[path]
+
+    def head(self, path: str, size: int) -> bytes | None:
+        return self._read(path, size, self.store.head, size)
+
+    def tail(self, path: str, size: int) -> bytes | None:
+        return self._read(path, -size, self.store.tail, size)
+
+    def _read(
+        self, path: str, key: int, read: Callable[[str, int], bytes | None], size: int
+    ) -> bytes | None:
+        # Asked first, so that what changes after this is not mistaken for what was read.
+        there = self.stat(path) is not None
+        if (path, key) not in self._bytes:
+            self._bytes[path, key] = read(path, size) if there else None
+        return self._bytes[path, key]
+
+    def fingerprint(self, path: str) -> str | None:
+        self._fingerprinted.add(path)
+        found = self.stat(path)
+        return None if found is None else f"{found.inode}-{found.mtime_ns}-{found.size}"
+
+    def still(self) -> bool:
+        """
+        Whether the files that were read are still what they were when they were asked for.
+
+        Else a generation could be older than the content that proved it finished.
+        """
+        return all(self.store.stat(path) == self._stats[path] for path, _ in self._bytes)
+
+    def is_current(self) -> bool:
+        """Whether the files that decided are what they were; False if there were none."""
+        decisive = self.decisive
+        return bool(decisive) and all(self.store.stat(p) == self._stats[p] for p in decisive)
+
+    @property
+    def decisive(self) -> set[str]:
+        """The files that were read, and those whose fingerprints were taken."""
+        return self._fingerprinted.union(path for path, _ in self._bytes)
 
 
 def _pread(file: int, size: int, offset: int) -> bytes:

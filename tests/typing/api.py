@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 
 import ckptstream
 import ckptstream.sync
-from ckptstream import Checkpoint, Missed, RunStatus, Status, UnknownLayout
+from ckptstream import (
+    Checkpoint,
+    CheckpointGone,
+    Missed,
+    PinUnsupported,
+    RunStatus,
+    Status,
+    UnknownLayout,
+)
 from ckptstream.layouts import Evidence, HuggingFace, Layout, resolve
 from ckptstream.testing import ManualWatcher, SimulatedTrainer, save
 
@@ -56,6 +64,29 @@ async def tensorflow() -> None:
     assert_type(await ckptstream.wait_for_new_checkpoint("runs", Path("last")), "str | None")
     assert_type(await ckptstream.latest_checkpoint("runs", "checkpoint"), "str | None")
     assert_type(await ckptstream.latest_checkpoint(Path("runs"), layout="orbax"), "str | None")
+
+
+async def restarts(checkpoint: Checkpoint) -> None:
+    async def scored(checkpoint: Checkpoint) -> float:
+        return 0.5
+
+    def printed(checkpoint: Checkpoint) -> None:
+        print(checkpoint)
+
+    async with ckptstream.follow("runs", cursor=Path("a.db"), done="explicit", retries=3) as stream:
+        assert_type(await stream.done(checkpoint), None)
+        assert_type(await stream.failed(checkpoint, "out of memory"), None)
+        assert_type(await stream.failed(checkpoint, OSError()), None)
+        assert_type(await stream.for_each(scored, jobs=4), None)
+        assert_type(await stream.for_each(printed), None)
+        for each in stream.status().runs[0].set_aside:
+            assert_type(each.reason, str)
+    with ckptstream.sync.follow("runs", cursor="a.db", done="next", retries=1) as blocking:
+        assert_type(blocking.done(checkpoint), None)
+        assert_type(blocking.failed(checkpoint, "no"), None)
+        assert_type(blocking.for_each(printed, 2), None)
+    ckptstream.follow("runs", cursor="a.db", done="now")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    await stream.for_each(len)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
 def options(layout: Layout, watcher: ManualWatcher) -> None:
@@ -110,6 +141,17 @@ def blocking() -> None:
     assert_type(ckptstream.sync.latest_checkpoint("runs"), "str | None")
 
 
+async def pins(checkpoint: Checkpoint, layout: Layout) -> None:
+    async with ckptstream.pin(checkpoint) as pinned:
+        assert_type(pinned, Checkpoint)
+    async with ckptstream.pin(checkpoint, layout=layout), ckptstream.pin(checkpoint, layout="hf"):
+        pass
+    with ckptstream.sync.pin(checkpoint, layout=None) as pinned:
+        assert_type(pinned, Checkpoint)
+    ckptstream.pin("runs/1")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    ckptstream.pin(checkpoint, layout)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+
+
 def values(status: Status) -> None:
     assert_type(status.ended, "str | None")
     for run in status.runs:
@@ -129,6 +171,11 @@ def errors() -> None:
     except UnknownLayout as error:
         assert_type(error.layout, str)
         assert_type(error.known, "tuple[str, ...]")
+    except CheckpointGone as error:
+        assert_type(error.path, str)
+        assert_type(error.found, str)
+    except PinUnsupported as error:
+        assert_type(error.reason, str)
 
 
 class Mine:

@@ -34,6 +34,7 @@ class Cursor:
 
         real = os.path.realpath(path)
         self._claims = dict[str, Claim]()
+        self._claiming = threading.Lock()
         with _lock:
             file = _files.get(real)
             if file is None or file.process != os.getpid():  # A forked child opens it anew.
@@ -47,13 +48,14 @@ class Cursor:
         Have a run, until this is closed; ask again for what is remembered of it by then.
 
         Raises:
-            CursorBusy: Another open stream has it.
+            CursorError: Another open stream has it.
         """
         run = os.path.abspath(directory)
-        claim = self._claims.get(run)
-        claim = self._file.claim(run) if claim is None else self._file.read(claim)
-        self._claims[run] = claim
-        return claim
+        with self._claiming:  # Two spellings of a run are looked at by two threads.
+            claim = self._claims.get(run)
+            claim = self._file.claim(run) if claim is None else self._file.read(claim)
+            self._claims[run] = claim
+            return claim
 
     def recall(self, run: int, name: str, generation: str) -> Memory | None:
         """What is remembered of one generation of a checkpoint; None: it is new."""

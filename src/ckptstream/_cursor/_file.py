@@ -9,7 +9,7 @@ import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
-from .._errors import CursorBusy
+from .._errors import CursorError
 from ._locks import Locks
 from ._records import Claim, Memory, Record, State
 from ._schema import check_file, connect, explain, lock_path
@@ -18,21 +18,26 @@ _SHOWN = 100  # checkpoints set aside of which a stream is told
 
 _FIND_RUN = "SELECT id, baseline, reached FROM runs WHERE path = ?"
 _ADD_RUN = "INSERT OR IGNORE INTO runs (path) VALUES (?)"
+# Of a million rows SQLite would go over all that are done, if it was not told.
 _PENDING = """
-SELECT name, generation, step, state, attempts, reason FROM checkpoints
+SELECT name, generation, step, state, attempts, reason FROM checkpoints INDEXED BY pending
 WHERE run = ? AND state IN ('seen', 'failed')
 """
 _SET_ASIDE = f"""
-SELECT name, generation, step, state, attempts, reason FROM checkpoints
-WHERE run = ? AND state = 'set aside' ORDER BY changed DESC LIMIT {_SHOWN}
+SELECT name, generation, step, state, attempts, reason FROM checkpoints INDEXED BY set_aside
+WHERE run = ? AND state = 'set aside' AND NOT EXISTS (
+    SELECT 1 FROM checkpoints AS later WHERE later.run = checkpoints.run AND later.state = 'done'
+    AND later.name = checkpoints.name AND later.changed > checkpoints.changed
+) ORDER BY changed DESC LIMIT {_SHOWN}
 """
 _RECALL = """
 SELECT state, attempts, reason FROM checkpoints WHERE run = ? AND name = ? AND generation = ?
 """
 _WRITE = """
 INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET step = excluded.step, state = excluded.state,
+ON CONFLICT (run, name, generation) DO UPDATE SET step = excluded.step, state = excluded.state,
     attempts = excluded.attempts, reason = excluded.reason, changed = excluded.changed
+WHERE excluded.state <> 'seen' OR state = 'missed'
 """
 _REACH = "UPDATE runs SET reached = ? WHERE id = ?"
 _BASELINE = "UPDATE runs SET baseline = 1 WHERE id = ?"
@@ -62,6 +67,9 @@ class CursorFile:
 
     @contextmanager
     def _explained(self) -> Generator[None]:
+        if self.process != os.getpid():
+            # SQLite's connections do not survive a fork.
+            raise CursorError(self.path, "a parent process has it open: make a stream in this one")
         with self._lock:
             try:
                 yield
@@ -69,7 +77,7 @@ class CursorFile:
                 raise explain(self.path, error) from error
 
     def claim(self, run: str) -> Claim:
-        """Have a run; raises `CursorBusy` if another stream has it."""
+        """Have a run; raises `CursorError` if another stream has it."""
         with self._explained():
             key = _text(run)
             found = self._connection.execute(_FIND_RUN, (key,)).fetchone()
@@ -78,8 +86,12 @@ class CursorFile:
                 found = self._connection.execute(_FIND_RUN, (key,)).fetchone()
             number, baseline, reached = found
             if not self._locks.take(number):
-                raise CursorBusy(self.path, run)
-        return self.read(Claim(number, bool(baseline), _number(reached), (), ()))
+                raise CursorError.busy(self.path, run)
+        try:
+            return self.read(Claim(number, bool(baseline), _number(reached), (), ()))
+        except BaseException:
+            self._locks.give(number)
+            raise
 
     def read(self, claim: Claim) -> Claim:
         """What is remembered of a run, as it is now: it is ours."""
@@ -107,7 +119,8 @@ class CursorFile:
             try:
                 for run, record in records:
                     self._connection.execute(_WRITE, _row(run, record, now))
-                    if record.step is not None and record.memory.state.reaches:
+                    counts = record.generation and record.memory.state.reaches
+                    if record.step is not None and counts:
                         reached[run] = max(record.step, reached.get(run, record.step))
                 for run, step in reached.items():
                     self._reach(run, step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TypeAlias
 
-from .._stores import LocalStore, Profile
+from .._stores import LocalStore, Profile, Snapshot
 from ..layouts import FileStat
 from ._memory import Entry, Settling, Witness
 
@@ -16,12 +16,11 @@ Files: TypeAlias = "list[tuple[str, FileStat | None]]"
 Settlings: TypeAlias = "list[Settling]"
 
 
-class StoreEvidence:
+class StoreEvidence(Snapshot):
     """
     `ckptstream.layouts.Evidence` over a store; remembers what was asked.
 
     Attributes:
-        places: The directories in which evidence lies, relative to the run's.
         settling: What `settled` compared, for the next look.
         again: Seconds after which `settled` can answer True, or None if it was not asked in vain.
     """
@@ -37,17 +36,12 @@ class StoreEvidence:
         old: Entry | None,
         named: Callable[[str, StoreEvidence, Entry | None], bool],
     ) -> None:
-        self._store = store
+        super().__init__(store)
         self._profile = profile
         self._clock = clock
         self._name = name
         self._named = named
-        self._stats: dict[str, FileStat | None] = {}
-        self._bytes: dict[tuple[str, int], bytes | None] = {}
-        self._lists: dict[str, tuple[str, ...]] = {}
-        self._fingerprinted = set[str]()
         self.members = members
-        self.places = set[str]()
         self.settling: Settlings = []
         self.again: float | None = None
         self.inode = 0
@@ -79,39 +73,6 @@ class StoreEvidence:
     def seen_unfinished(self) -> bool:
         return self._old is not None and self._old.seen_unfinished
 
-    def list(self, directory: str) -> Collection[str]:
-        if directory:
-            self.places.add(directory)
-        if directory not in self._lists:
-            self._lists[directory] = self._store.list(directory)
-        return self._lists[directory]
-
-    def stat(self, path: str) -> FileStat | None:
-        self._place(path)
-        if path not in self._stats:
-            self._stats[path] = self._store.stat(path)
-        return self._stats[path]
-
-    def head(self, path: str, size: int) -> bytes | None:
-        return self._read(path, size, self._store.head, size)
-
-    def tail(self, path: str, size: int) -> bytes | None:
-        return self._read(path, -size, self._store.tail, size)
-
-    def _read(
-        self, path: str, key: int, read: Callable[[str, int], bytes | None], size: int
-    ) -> bytes | None:
-        # Asked first, so that what changes after this is not mistaken for what was read.
-        there = self.stat(path) is not None
-        if (path, key) not in self._bytes:
-            self._bytes[path, key] = read(path, size) if there else None
-        return self._bytes[path, key]
-
-    def fingerprint(self, path: str) -> str | None:
-        self._fingerprinted.add(path)
-        found = self.stat(path)
-        return None if found is None else f"{found.inode}-{found.mtime_ns}-{found.size}"
-
     def settled(self, *paths: str) -> bool:
         # Times are taken on the safe side: before the files are asked, and after.
         began = self._clock()
@@ -134,34 +95,18 @@ class StoreEvidence:
         rest = sorted(paths)
         while rest:
             path = rest.pop()
-            stat = self._store.stat(path)
+            stat = self.store.stat(path)
             # No deeper: a symbolic link may lead back here.
             if stat is not None and stat.is_directory and path.count("/") < _DEPTH:
-                rest += [f"{path}/{name}" for name in sorted(self._store.list(path))]
+                rest += [f"{path}/{name}" for name in sorted(self.store.list(path))]
             else:
                 found.append((path, stat))
         return found
 
-    def still(self) -> bool:
-        """
-        Whether the files that were read are still what they were when they were asked for.
-
-        Else a generation could be older than the content that proved it finished.
-        """
-        return all(self._store.stat(path) == self._stats[path] for path in self._paths_read())
-
-    def _paths_read(self) -> set[str]:
-        return {path for path, _ in self._bytes}
-
     def witness(self) -> Witness | None:
         """What proves that nothing has changed since; None if it lies beside the checkpoint."""
         name = self._name
-        paths = sorted(self._paths_read() | self._fingerprinted)
+        paths = sorted(self.decisive)
         if not paths or not all(path.startswith(name) for path in paths):
             return None
         return Witness.of(name, tuple(path[len(name) :] for path in paths), self.stat)
-
-    def _place(self, path: str) -> None:
-        directory, _, _ = path.rpartition("/")
-        if directory:
-            self.places.add(directory)

@@ -97,6 +97,7 @@ class Trouble(Enum):
     MISSING = "no such directory"
     NOT_A_DIRECTORY = "not a directory"
     UNREADABLE = "cannot be read"
+    BUSY = "another open stream follows it with the same cursor"
 
 
 class Ground(NamedTuple):

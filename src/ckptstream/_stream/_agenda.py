@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
@@ -44,7 +45,8 @@ class Agenda(Generic[T]):
 
     def __init__(self, alarm: Alarm) -> None:
         self._alarm = alarm
-        self._touched: dict[T, None] = {}
+        # Not a dict: it goes over all that was ever taken out to find its first one.
+        self._touched: OrderedDict[T, None] = OrderedDict()
         self._timers: list[tuple[float, int, T]] = []
         self._scheduled: dict[T, float] = {}
         self._count = 0
@@ -62,9 +64,13 @@ class Agenda(Generic[T]):
                 del self._scheduled[item]
                 self._touched[item] = None
         while self._touched:
-            item = next(iter(self._touched))
-            del self._touched[item]
+            item, _ = self._touched.popitem(last=False)
             yield item
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether not all was taken that was touched."""
+        return bool(self._touched)
 
     def forget(self, item: T) -> None:
         """Attend to *item* no more."""

@@ -11,7 +11,7 @@ import anyio.lowlevel
 
 from .._model import Checkpoint, Status, printable
 from .._watchers import Alarm, Watcher, current_watcher
-from ._following import Following
+from ._following import SLICE, Following
 from ._handed import Handed
 from ._journal import Journal
 from ._log import logger
@@ -95,10 +95,11 @@ class Engine:
             return self._hand_out(run)
 
     def _begin_call(self) -> None:
-        if self._journal is not None:
+        if self._journal is not None and self._ended is None:
             self._journal.require()
         self._bind()
-        self.handed.settle()
+        if self._journal is None or self._journal.is_open:
+            self.handed.settle()
         self._following.ask()
 
     # The wait.
@@ -109,7 +110,7 @@ class Engine:
         if timeout is None or self._ending is not None or self._ended is not None:
             return None
         if self._deadline is None:
-            self._deadline = self._following.first_eligible(now) + timeout
+            self._deadline = self._following.roster.first_eligible(now) + timeout
         if self._deadline <= now and self.options.timeout_fn is None:
             self._ending = _EXPIRED  # There is only the last look left, and no other before it.
             return None
@@ -138,11 +139,12 @@ class Engine:
 
     async def _find(self) -> Run:
         """Wait until a run has a checkpoint that was verified since the caller asked."""
-        following, again = self._following, False
+        following, again, rested = self._following, False, anyio.current_time()
         while True:
             self._alarm.reset()
             if self._ended is not None:
-                await self.write()  # What was done before counts.
+                if self._journal is not None and self._journal.is_open:
+                    await self.write()  # What was done before counts.
                 raise StopAsyncIteration(self._ended)
             assert self._watcher is not None
             written = self._begin_to_write()
@@ -165,13 +167,18 @@ class Engine:
                 self.end(self._ending or "every run has reached until_step")
                 continue
             following.start_looks(now)
-            if not self._alarm.rung:
+            if following.is_behind or (self._alarm.rung and now - rested > SLICE):
+                # With more to do than there is time for, nobody else would ever run.
+                await anyio.lowlevel.checkpoint()
+                rested = anyio.current_time()
+            elif not self._alarm.rung:
                 brief = now < following.lands
                 until = min(following.next, following.lands) if brief else following.next
                 if self._journal is not None and self._journal.busy:
                     until = min(until, self._journal.due(now))
                 with anyio.CancelScope(deadline=until):
                     await self._watcher.wait(self._alarm, brief=brief)
+                rested = anyio.current_time()
 
     def _hand_out(self, run: Run) -> Checkpoint:
         self._deadline = None
@@ -183,7 +190,7 @@ class Engine:
         """The user enters the block. Raises `CursorError`."""
         if self._journal is not None:
             self._journal.bind(self._current())  # Only that: cancelled, it leaves nothing.
-            await self._journal.open()
+            await self._journal.open(self._following.roster.runs)
 
     def _begin_to_write(self) -> bool:
         """Whether the cursor knows all that has happened; else a thread begins to write it."""
@@ -257,8 +264,10 @@ class Engine:
 
     @property
     def _is_over(self) -> bool:
-        following = self._following
-        return following.reached if self._ending is None else following.exhausted
+        if self._ending is None:
+            # What is being evaluated may fail, and come again.
+            return self._following.reached and not self.handed.may_come_again
+        return self._following.exhausted
 
     def end(self, reason: str) -> None:
         """End for good. Idempotent; a task that waits gets `StopAsyncIteration`."""

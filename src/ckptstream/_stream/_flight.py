@@ -148,9 +148,10 @@ class Flight(Generic[T]):
     def asked_again(self, now: float) -> float:
         """When to ask whether it hangs: threads that do are noticed by those who wait for them."""
         assert self.job is not None
-        # One that hangs tells of itself when it ends.
-        wait = HUNG_AFTER if self.hangs is not None else HUNG_AFTER - self.job.silent
-        return now + max(wait, _AGAIN)
+        # One that hangs tells of itself when it ends, and one that waits for its turn may be one
+        # of ten thousand.
+        rests = self.hangs is not None or not self.job.started
+        return now + (HUNG_AFTER if rests else max(HUNG_AFTER - self.job.silent, _AGAIN))
 
 
 def _tell(reference: weakref.ref[Passenger]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from .._model import printable
@@ -21,6 +22,8 @@ from .arguments import Options
 
 _AHEAD = 2  # runs whose next checkpoint is verified at once, so that none waits for a slow one
 _SHORT = 0.005  # seconds that most looks take at most
+SLICE = 0.002  # seconds: then the event loop goes on with something else,
+_AT_LEAST = 128  # if so many runs were attended to
 _CONSIDERED = 64  # runs among which one that is ready is looked for
 
 
@@ -30,9 +33,6 @@ class Following:
 
     One event must not cost more because ten thousand other runs are followed: what is done for
     each event goes over none but the runs that it is about.
-
-    Attributes:
-        next: When there will be something to do, if nothing happens before.
     """
 
     __slots__ = (
@@ -46,11 +46,12 @@ class Following:
         self._agenda: Agenda[Run | Pattern] = Agenda(alarm)
         self.roster = Roster(paths, options, self._agenda, journal)
         self._laden: dict[Run, None] = {}  # runs with checkpoints to deliver
-        self._offers: dict[Run, None] = {}  # those of them that may now; the next one first
+        # Those of them that may now; the next one first.
+        self._offers: OrderedDict[Run, None] = OrderedDict()
         # Runs before their until_step; without one nobody asks.
         self._ends = options.until_step is not None
         self._unreached = dict.fromkeys(self.roster.runs.values() if self._ends else ())
-        self._wanting: dict[Run | Pattern, None] = {}  # who wants a look
+        self._wanting: OrderedDict[Run | Pattern, None] = OrderedDict()  # who wants a look
         self._in_flight: dict[Run, None] = {}
         self._unsealed: dict[Run | Pattern, None] = {}  # who is before the end of its last look
         self._looks_last = False
@@ -60,12 +61,13 @@ class Following:
 
     @property
     def next(self) -> float:
-        """See the attributes."""
+        """When there will be something to do, if nothing happens before."""
         return self._agenda.next
 
     def attend(self, now: float) -> None:
         """To each run that has something to do: take its look's result, see what it wants."""
-        for item in self._agenda.take(now):
+        until = time.monotonic() + SLICE
+        for count, item in enumerate(self._agenda.take(now), 1):
             try:
                 if isinstance(item, Run):
                     self._attend_to_run(item, now)
@@ -78,6 +80,13 @@ class Following:
                 self._wanting[item] = None
             else:
                 self._agenda.schedule(item, now)
+            if count >= _AT_LEAST and time.monotonic() > until:
+                break  # The others come when the event loop has been round.
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is more to do than was done."""
+        return bool(self._wanting) or self._agenda.is_behind
 
     def _attend_to_run(self, run: Run, now: float) -> None:
         news: bool | None = None
@@ -86,8 +95,10 @@ class Following:
         finally:
             if not run.flight.looking:
                 self._in_flight.pop(run, None)
-        resumed = run.ledger.outcomes.resume(now)
-        busy = run.flight.looking or run in self._laden or self._unsealed or resumed
+        if run.queue.retrying:
+            run.queue.resume(now)
+        laden = run in self._laden or run.queue.waiting or run.queue.retrying
+        busy = run.flight.looking or laden or self._unsealed
         if run.told.reason and not (news or busy):
             return  # As most often, where runs are polled.
         self._sort(run, now)
@@ -159,8 +170,12 @@ class Following:
             self._offers.pop(run, None)
             if run.queue.reached and not (run.ledger.holding or run.queue.retrying):
                 self._unreached.pop(run, None)
+            elif self._ends:
+                self._unreached[run] = None  # What was delivered has failed, and comes again.
         else:
             self._laden[run] = None
+            if self._ends:
+                self._unreached[run] = None
             if run.may_deliver(now):
                 self._offers.setdefault(run)
             else:  # It would only be in the way of others.
@@ -192,23 +207,24 @@ class Following:
 
     def start_looks(self, now: float) -> None:
         """Begin the looks that are wanted."""
-        for item in self._wanting:
+        until, some, count = time.monotonic() + SLICE, bool(self._wanting), 0
+        while self._wanting and (count < _AT_LEAST or time.monotonic() <= until):
+            item, _ = self._wanting.popitem(last=False)
+            count += 1
             if not item.flight.looking:
                 if isinstance(item, Run):
                     self._in_flight[item] = None
                 self._started = now
                 item.start_look(now, self._asked.call)
                 self._agenda.schedule(item, now)
-        if self._wanting and self._watcher is not None:
-            self._wanting.clear()
+        if some and self._watcher is not None:
             self._watcher.begin()
 
     @property
     def looks(self) -> bool:
         """Whether a look is in flight."""
-        return bool(self._in_flight) or any(
-            pattern.flight.looking for pattern in self.roster.patterns
-        )
+        patterns = self.roster.patterns
+        return bool(self._in_flight) or any(pattern.flight.looking for pattern in patterns)
 
     @property
     def lands(self) -> float:
@@ -232,15 +248,6 @@ class Following:
         self._sort(run, now)
         self._agenda.touch(run)
         return queued
-
-    def first_eligible(self, now: float) -> float:
-        """When a checkpoint could be delivered at all, by `min_interval_secs`; *now* or later."""
-        first = math.inf
-        for run in self.roster.runs.values():
-            first = min(first, run.queue.eligible)
-            if first <= now:
-                break  # Most often it is the first one: not all are gone over at each delivery.
-        return max(now, first) if first < math.inf else now
 
     # The event loop.
 

@@ -10,7 +10,6 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from .._errors import CursorError
 from .._model import Checkpoint, printable
 from ._log import logger
 from .arguments import count, one_argument
@@ -24,12 +23,14 @@ Evaluate: TypeAlias = Callable[[Checkpoint], "Awaitable[Any] | Any"]
 async def for_each(stream: CheckpointStream, evaluate: Evaluate, jobs: int) -> None:
     """See `CheckpointStream.for_each`."""
     call = _Call(stream, one_argument("evaluate", evaluate), count("jobs", jobs, least=1))
-    handed, explicit = stream.engine.handed, stream.engine.handed.explicit
-    handed.explicit = True
+    handed = stream.engine.handed
+    if handed.evaluating:
+        raise anyio.BusyResourceError("evaluating each checkpoint of")
+    handed.evaluating = True
     try:
         await call.all()
     finally:
-        handed.explicit = explicit
+        handed.evaluating = False
 
 
 class _Call:
@@ -52,18 +53,22 @@ class _Call:
                 pass
             except Exception as error:
                 self._end(error, tasks)
-        if self._fault is not None:
-            raise self._fault
+        fault, self._fault = self._fault, None
+        try:
+            if fault is not None:
+                raise fault
+        finally:
+            del fault  # It refers to this frame.
 
-    def _end(self, error: Exception, tasks: TaskGroup) -> None:
-        # It is raised by all(): a task group would wrap it, and wait for the others.
-        self._fault = error
+    def _end(self, fault: Exception, tasks: TaskGroup) -> None:
+        """End all calls; it is raised after that, for a task group would wrap it."""
+        self._fault = fault
         tasks.cancel_scope.cancel()
 
     async def _one(self, checkpoint: Checkpoint, tasks: TaskGroup) -> None:
         try:
             await self._settle(checkpoint)
-        except (CursorError, ValueError) as error:  # It cannot be said, or was said already.
+        except Exception as error:  # The cursor's: what evaluations raise is an attempt that fails.
             self._end(error, tasks)
         finally:
             self._slots.release()

@@ -14,14 +14,15 @@ class Handed:
     Of one stream.
 
     Attributes:
-        explicit: Whether the user says of each checkpoint what became of it. Else it is done when
-            the user asks for the next one, or leaves the block.
+        evaluating: Whether `for_each` is at work, which says of each what became of it.
     """
 
-    __slots__ = ("_out", "explicit")
+    __slots__ = ("_explicit", "_out", "_retries", "evaluating")
 
     def __init__(self, options: Options) -> None:
-        self.explicit = options.done == "explicit"
+        self._explicit = options.done == "explicit"
+        self._retries = options.retries
+        self.evaluating = False
         self._out: dict[Checkpoint, tuple[Run, Queued]] = {}
 
     def add(self, run: Run, queued: Queued) -> Checkpoint:
@@ -29,6 +30,11 @@ class Handed:
         checkpoint = queued.checkpoint(run.directory)
         self._out[checkpoint] = (run, queued)
         return checkpoint
+
+    @property
+    def may_come_again(self) -> bool:
+        """Whether something is out that is delivered again if it fails."""
+        return self.evaluating and self._retries > 0 and bool(self._out)
 
     def take_back(self, checkpoint: Checkpoint) -> None:
         """The user never saw it."""
@@ -41,8 +47,8 @@ class Handed:
         run.touch()
 
     def settle(self) -> None:
-        """The user asks for the next one, or leaves the block: what is out is done."""
-        if not self.explicit:
+        """The user asks for the next one, or leaves the block: what is out is done, by default."""
+        if not (self._explicit or self.evaluating):
             for run, queued in self._out.values():
                 run.ledger.outcomes.finish(queued)
             self._out.clear()

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 import anyio
 
 from .._cursor import Cursor, Record
 from .._model import printable
-from .._stores import mount_point, profile
-from .._threads import HUNG_AFTER, Job
+from .._stores import mount_point
+from .._threads import HUNG_AFTER, Call
 from .._watchers import Watcher
 from ._flight import Flight
 from ._log import logger
+from ._writing import Batch, Opening
 
-_OPEN_A_BLOCK = "needs a block: write 'async with ckptstream.follow(...) as stream:'"
+_OPEN_A_BLOCK = (
+    "needs a block, and it is not open: write 'async with ckptstream.follow(...) as stream:' "
+    "or 'with ckptstream.sync.follow(...) as stream:'"
+)
 
 
 class Journal:
@@ -38,8 +41,7 @@ class Journal:
         self.cursor: Cursor | None = None
         self._directory = os.path.dirname(path) or "."
         self._flight: Flight[Cursor | None] = Flight(self._directory)
-        self._records, self._baselines = list[tuple[int, Record]](), list[int]()
-        self._batch: tuple[list[tuple[int, Record]], list[int]] = ([], [])
+        self._next, self._batch = Batch(), Batch()  # what is to be written, and what is being
         self._error: Exception | None = None
         self._landed = anyio.Event()
         self._told = False
@@ -48,18 +50,18 @@ class Journal:
 
     def add(self, run: int, record: Record) -> None:
         """Write this, with the next batch."""
-        self._records.append((run, record))
+        self._next.records.append((run, record))
 
     def add_baseline(self, run: int) -> None:
         """Write that the first look at a run is entered, with the next batch."""
-        self._baselines.append(run)
+        self._next.baselines.append(run)
 
     # Writing.
 
     @property
     def is_clean(self) -> bool:
         """Whether all is written."""
-        return not (self._records or self._baselines or self._flight.looking)
+        return not (self._next or self._flight.looking)
 
     def begin(self) -> None:
         """
@@ -70,16 +72,18 @@ class Journal:
         """
         self.require()
         self._raise()
-        if self._flight.looking or not (self._records or self._baselines):
-            return
-        self._batch = self._records, self._baselines
-        self._records, self._baselines = [], []
-        self._start(partial(_write, self.cursor, *self._batch))
+        if self._next and not self._flight.looking:
+            assert self.cursor is not None
+            self._batch, self._next = self._next, Batch()
+            self._start(partial(self._batch.write, self.cursor))
 
     def _raise(self) -> None:
         error, self._error = self._error, None
-        if error is not None:
-            raise error
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # It refers to this frame.
 
     def _start(self, call: Callable[[Callable[[], None]], Cursor | None]) -> None:
         watcher = self._flight.watcher
@@ -97,14 +101,13 @@ class Journal:
                 self._restore()
             else:
                 self.cursor, self._told = cursor, False
-            self._batch = ([], [])
+            self._batch = Batch()
         landed, self._landed = self._landed, anyio.Event()
         landed.set()
         self._ring()
 
     def _restore(self) -> None:
-        self._records[:0], self._baselines[:0] = self._batch
-        self._batch = ([], [])
+        self._next, self._batch = self._batch.followed_by(self._next), Batch()
 
     async def write(self) -> None:
         """
@@ -145,30 +148,36 @@ class Journal:
 
     # The file.
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is open, or being opened or closed."""
+        return self.cursor is not None or self._flight.looking
+
     def require(self) -> None:
         """Raises `RuntimeError` unless the file is open."""
-        if self.cursor is None and not self._flight.looking:
+        if not self.is_open:
             raise RuntimeError(f"cursor={self._path!r} {_OPEN_A_BLOCK}")
 
-    async def open(self) -> None:
+    async def open(self, directories: Collection[str]) -> None:
         """
-        Open the file. A cancelled call leaves nothing open.
+        Open the file, and have these runs. A cancelled call leaves nothing open.
 
         Raises:
-            CursorError: It cannot be used.
+            CursorError: It cannot be used, or another open stream has one of the runs.
         """
         if self.cursor is not None:
             raise RuntimeError("a stream's block can be entered once")
-        opening = _Opening(self._path)
+        opening = Opening(self._path, directories)
         self._start(opening.run)
         try:
             await self._land()
             self._raise()
         except BaseException:
-            cursor, watcher = opening.abandon(), self._flight.watcher
+            cursor = opening.abandon()
             self._flight = Flight(self._directory)  # A stream that is kept must not keep a watcher.
-            if cursor is not None and watcher is not None:
-                _close_elsewhere(cursor, watcher, self._directory)
+            if cursor is not None:
+                lane = partial(mount_point, self._directory)
+                Call(partial(Batch().write_and_close, cursor), lane)
             raise
 
     async def close(self, tell: bool) -> None:
@@ -187,7 +196,12 @@ class Journal:
             elif self._error is not None:
                 logger.warning("%s", printable(str(self._error)))
         finally:
-            self.unbind()
+            cursor, self.cursor = self.cursor, None
+            if cursor is not None:  # What is being written hangs: it is closed after that.
+                lane = partial(mount_point, self._directory)
+                Call(partial(self._next.write_and_close, cursor), lane)
+            elif not self._flight.looking:
+                self.unbind()
 
     async def _finish_unless_it_hangs(self) -> None:
         deadline = anyio.current_time() + HUNG_AFTER
@@ -206,9 +220,9 @@ class Journal:
         await self._land()  # What is written comes in order.
         cursor, self.cursor = self.cursor, None
         if cursor is not None:
-            self._batch = self._records, self._baselines
-            self._records, self._baselines = [], []
-            self._start(partial(_close, cursor, *self._batch))
+            self._error = None  # What could not be written is tried once more.
+            self._batch, self._next = self._next, Batch()
+            self._start(partial(self._batch.write_and_close, cursor))
         await self._land()
 
     # The event loop.
@@ -234,66 +248,3 @@ class Journal:
 
     def all_changed(self) -> None:
         """Nothing is watched."""
-
-
-class _Opening:
-    """Opens a cursor, unless nobody wants it any more."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._abandoned = False
-        self._cursor: Cursor | None = None
-
-    def run(self, alive: Callable[[], None]) -> Cursor:
-        """In a thread."""
-        cursor = Cursor(self._path, _is_local)
-        with self._lock:
-            self._cursor, abandoned = cursor, self._abandoned
-        if abandoned:
-            cursor.close()
-        return cursor
-
-    def abandon(self) -> Cursor | None:
-        """In the event loop. Returns the cursor if it is open by now, and is to be closed."""
-        with self._lock:
-            self._abandoned = True
-            return self._cursor
-
-
-def _close_elsewhere(cursor: Cursor, watcher: Watcher, directory: str) -> None:
-    job = Job(partial(_close, cursor, [], []), partial(mount_point, directory))
-    # With the watcher the threads would go before they begin.
-    watcher.submit(job, partial(_let_go, watcher), first=True)
-    watcher.begin()
-
-
-def _let_go(watcher: Watcher) -> None:
-    """It is closed."""
-
-
-def _is_local(directory: str) -> bool:
-    return profile(directory).events
-
-
-def _write(
-    cursor: Cursor | None,
-    records: list[tuple[int, Record]],
-    baselines: list[int],
-    alive: Callable[[], None],
-) -> Cursor | None:
-    if cursor is not None and (records or baselines):
-        cursor.write(records, baselines)
-    return cursor
-
-
-def _close(
-    cursor: Cursor,
-    records: list[tuple[int, Record]],
-    baselines: list[int],
-    alive: Callable[[], None],
-) -> None:
-    try:
-        _write(cursor, records, baselines, alive)
-    finally:
-        cursor.close()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 
-from .._cursor import Claim, Memory, State
+from .._cursor import Memory, State
 from .._scan import Entry, Look, Trouble
 from ..layouts._auto import NOBODY
 from ._order import sort
 from ._outcomes import Outcomes
-from ._progress import SEEN, SKIPPED, Progress
+from ._progress import SEEN, Progress
 from ._queue import Queue
 from ._queued import Moment, Queued
 from .arguments import Options
@@ -34,8 +34,9 @@ class Ledger:
 
     # A program may follow ten thousand runs, each with a ledger; most of it stays empty for ever.
     __slots__ = (
-        *("_accepted", "_baseline", "_baseline_due", "_first", "_first_settling", "_options"),
-        *("entries", "fresh", "looked", "newest", "outcomes", "queue", "sealed", "unfinished"),
+        *("_accepted", "_baseline", "_baseline_due", "_first", "_first_settling"),
+        *("_options", "entries", "fresh", "looked", "newest", "outcomes", "queue", "sealed"),
+        *("unfinished",),
     )
 
     def __init__(self, directory: str, options: Options, progress: Progress | None = None) -> None:
@@ -69,7 +70,7 @@ class Ledger:
         """
         first, self.fresh = not self.looked, ()
         if look.claim is not None:
-            self._enter_claim(look.claim)
+            self._baseline_due &= not self.outcomes.enter(look.claim)
         if look.trouble is not None:
             if look.trouble is Trouble.MISSING:
                 # Nothing was there at the start, so nothing of it is passed over.
@@ -87,23 +88,24 @@ class Ledger:
             self._watch(name)
         self.fresh = tuple(name for name, _ in (returned + finds)[-WATCHED_FINISHED:])
         for name in judged:
-            if name in self.queue.waiting:
+            if name in self.queue.waiting and self.entries[name].missing is None:
                 self.queue.waiting[name].verified = seen
         if first:
             self._first, self._first_settling = clock, frozenset(look.settling)
         self._decide(finds, look, seen)
         if self.holding:
             self._hold(look, judged)
-        self._keep_book()
+        self.outcomes.keep_book(self.entries, self.holding)
         self.queue.held = self.holding
         self._point(look)
 
     def _decide(self, finds: list[tuple[str, Entry]], look: Look, seen: Moment) -> None:
         if self._baseline_due:
             self._baseline, self._baseline_due = self._first, False
-            self._pass_over(finds)
-        else:
-            self._accept(finds, seen, look.remembered)
+            # What an earlier stream has promised is not passed over.
+            self._pass_over([find for find in finds if find[0] not in look.remembered])
+            finds = [find for find in finds if find[0] in look.remembered]
+        self._accept(finds, seen, look.remembered)
 
     def _point(self, look: Look) -> None:
         latest = self.entries.get(look.pointed[0]) if look.pointed else None
@@ -114,27 +116,8 @@ class Ledger:
             self._lose(name)
         for name, step in look.vanished:
             # Of one that was there in the last look the event may be old news.
-            if name not in look.gone:
+            if name not in look.gone and not self.outcomes.awaits(name):
                 self.outcomes.miss(name, None, step)
-
-    def _enter_claim(self, claim: Claim) -> None:
-        assert self.outcomes.progress is not None
-        self.outcomes.progress.enter(claim)
-        self._baseline_due &= not claim.baseline
-        self.queue.reach(claim.reached)
-        for name, _, step, memory in claim.set_aside:
-            self.outcomes.put_aside(name, step, memory)
-
-    def _keep_book(self) -> None:
-        """After a look that succeeded, with a cursor: what was awaited, and is gone, is lost."""
-        if (progress := self.outcomes.progress) is None:
-            return
-        progress.take_baseline()
-        for name, generation, step, _ in progress.lost(self.entries):
-            if self._options.latest_only:  # It would have been passed over, most likely.
-                progress.note(name, generation, step, SKIPPED)
-            else:
-                self.outcomes.miss(name, generation, step)
 
     def expect_nothing(self) -> None:
         """The run was not there at the stream's first look: nothing of it is passed over."""
@@ -194,17 +177,17 @@ class Ledger:
         self, finds: list[tuple[str, Entry]], seen: Moment, remembered: Mapping[str, Memory]
     ) -> None:
         for name, entry in finds:
+            earlier = self.queue.take_out(name)
+            if earlier is not None:  # overwritten before it was delivered
+                self.outcomes.miss(name, earlier.entry.generation, earlier.entry.step)
             memory = remembered.get(name)
-            if memory is not None and memory.state.is_final:
+            if memory is not None and self.outcomes.is_final(memory):
                 self._remember(name, entry)
                 continue
             settled = max((s.since for s in entry.settling), default=math.inf)
             if settled <= self._baseline:
                 self._pass_over([(name, entry)])
                 continue
-            earlier = self.queue.take_out(name)
-            if earlier is not None:  # overwritten before it was delivered
-                self.outcomes.miss(name, earlier.entry.generation, earlier.entry.step)
             if self.sealed:
                 continue
             self._remember(name, entry)
@@ -213,7 +196,7 @@ class Ledger:
             if memory is None or memory.state is State.MISSED:
                 memory = SEEN
                 self.outcomes.note(name, entry, SEEN)
-            self.queue.waiting[name] = Queued(name, entry, seen, memory.attempts)
+            self.queue.waiting[name] = Queued(name, entry, seen, memory.attempts, memory.reason)
 
     def _pass_over(self, finds: list[tuple[str, Entry]]) -> None:
         for name, entry in finds:
@@ -236,9 +219,10 @@ class Ledger:
         self.newest = tuple(other for other in self.newest if other != name)
         if self.queue.pointed == name:
             self.queue.pointed = None
-        newest, queued = self.queue.candidate(), self.queue.take_out(name)
+        newest = self.queue.candidate()
+        queued = self.queue.take_out(name)
         if queued is None:
-            recognised = entry.layout != NOBODY
+            recognised = entry.layout != NOBODY and not self.outcomes.awaits(name)
             if recognised and entry.missing is not None and not self._is_accepted(name, entry):
                 self.outcomes.miss(name, entry.generation, entry.step)
             return
@@ -260,27 +244,23 @@ class Ledger:
 
     def fail(self, queued: Queued, reason: str, now: float) -> float | None:
         """What was delivered has failed. Returns in how many seconds it comes again, or None."""
-        delay = self.outcomes.fail(queued, reason, now)
-        if delay is None or self._is_there(queued):
-            return delay
-        del self.queue.retrying[queued.name]
-        return None
+        again = self.outcomes.fail(queued, reason) and self._is_still_there(queued)
+        return self.queue.retry(queued, now) if again else None
 
     def give_back(self, queued: Queued) -> None:
         """What was delivered is the next one again."""
-        if self._is_there(queued):
-            self.queue.waiting = {queued.name: queued, **self.queue.waiting}
+        if self._is_still_there(queued):
+            self.queue.give_back(queued)
 
-    def _is_there(self, queued: Queued) -> bool:
-        """Whether it can be delivered again; if not, and it comes back finished, it is found."""
+    def _is_still_there(self, queued: Queued) -> bool:
+        """Whether it can be delivered again. If not, it is missed, or is found when it is whole."""
         name, generation = queued.name, queued.entry.generation
         entry = self.entries.get(name)
-        same = entry is not None and entry.generation == generation
-        if same and name not in self.unfinished:
+        if entry is not None and entry.missing is None and entry.generation == generation:
             return True
         if self._accepted.get(name) == generation:
             del self._accepted[name]
-        if not same:
+        if entry is None or entry.missing is None:
             self.outcomes.miss(name, generation, queued.entry.step)
         return False
 
@@ -295,5 +275,6 @@ class Ledger:
         if not everything:
             return
         for name in (*self.queue.waiting, *self.queue.retrying):
-            if (queued := self.queue.take_out(name)) is not None:
-                self.outcomes.miss(name, queued.entry.generation, queued.entry.step)
+            queued = self.queue.take_out(name)
+            assert queued is not None
+            self.outcomes.miss(name, queued.entry.generation, queued.entry.step)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
-from .._cursor import Memory, State
+from .._cursor import Claim, Memory, State
 from .._model import Missed, SetAside
 from .._scan import Entry
 from ._progress import DONE, MISSED, SKIPPED, Progress
@@ -40,6 +41,45 @@ class Outcomes:
         self.missed: tuple[Missed, ...] = ()
         self.missed_count = 0
         self.set_aside: tuple[SetAside, ...] = ()
+
+    # What the cursor remembers.
+
+    def enter(self, claim: Claim) -> bool:
+        """The run is ours. Returns whether what was there at its first look is decided."""
+        assert self.progress is not None
+        self.progress.enter(claim)
+        self._queue.reach(claim.reached)
+        for name, _, step, memory in claim.set_aside:
+            if self.is_final(memory):
+                self.put_aside(name, step, memory)
+        return claim.baseline
+
+    def is_final(self, memory: Memory) -> bool:
+        """Whether it is not delivered again; with more retries than before it may be."""
+        again = memory.state is State.SET_ASIDE and memory.attempts <= self._options.retries
+        return memory.state.is_final and not again
+
+    def awaits(self, name: str) -> bool:
+        """Whether the cursor knows more of it than this stream: then it says what was missed."""
+        return self.progress is not None and self.progress.awaits(name)
+
+    def keep_book(self, entries: Mapping[str, Entry], holding: bool) -> None:
+        """
+        What was to be delivered when the run was last followed, and is gone, is missed.
+
+        Args:
+            entries: What is there, after a look that succeeded.
+            holding: Whether the first look is not complete yet.
+        """
+        if self.progress is None:
+            return
+        if not holding:
+            self.progress.take_baseline()
+        for name, generation, step, _ in self.progress.lost(entries):
+            if self._options.latest_only:  # It would have been passed over, most likely.
+                self.progress.note(name, generation, step, SKIPPED)
+            else:
+                self.miss(name, generation, step)
 
     def note(self, name: str, entry: Entry, memory: Memory) -> None:
         """Have the cursor remember this of the generation that an entry has."""
@@ -78,34 +118,23 @@ class Outcomes:
 
     def finish(self, queued: Queued) -> None:
         """What was delivered is done."""
+        path = os.path.join(self._directory, queued.name)
+        self.set_aside = tuple(each for each in self.set_aside if each.path != path)
         self.note(queued.name, queued.entry, DONE)
 
-    def fail(self, queued: Queued, reason: str, now: float) -> float | None:
-        """
-        What was delivered has failed.
-
-        Returns:
-            Seconds until it is delivered again; None: never, it is set aside.
-        """
-        queued.attempts += 1
+    def fail(self, queued: Queued, reason: str) -> bool:
+        """What was delivered has failed. Returns whether it may be tried again; else set aside."""
+        queued.attempts, queued.reason = queued.attempts + 1, reason
         memory = Memory(State.FAILED, queued.attempts, reason)
         if queued.attempts <= self._options.retries:
             self.note(queued.name, queued.entry, memory)
-            return self._queue.retry(queued, now)
+            return True
         self.note(queued.name, queued.entry, memory._replace(state=State.SET_ASIDE))
         self.put_aside(queued.name, queued.entry.step, memory)
-        return None
+        return False
 
     def put_aside(self, name: str, step: int | None, memory: Memory) -> None:
         """List what has failed too often."""
         path = os.path.join(self._directory, name)
         aside = SetAside(path, step, memory.attempts, memory.reason)
         self.set_aside = (*self.set_aside, aside)[-_REMEMBERED:]
-
-    def resume(self, now: float) -> bool:
-        """What has failed and is to be delivered again by now waits; whether there is such."""
-        if self._queue.next_retry > now:
-            return False
-        for passed in self._queue.resume(now):
-            self.skip(passed.name, passed.entry)
-        return True

@@ -54,6 +54,10 @@ class Progress:
         if self.run is not None:
             self._notes.add(self.run, Record(name, generation or "", step, memory))
 
+    def awaits(self, name: str) -> bool:
+        """Whether something of that name was to be delivered when the run was last followed."""
+        return any(awaited == name for awaited, _ in self._awaited)
+
     def lost(self, entries: Mapping[str, Entry]) -> list[Record]:
         """What was to be delivered and is not there any more; each of them once."""
         if not self._awaited:

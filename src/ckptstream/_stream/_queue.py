@@ -29,12 +29,13 @@ class Queue:
 
     # A program may follow ten thousand runs, each with one of these; most stay empty for ever.
     __slots__ = (
-        *("_options", "delivered", "eligible", "held", "pointed", "reached", "retrying"),
-        *("skipped", "waiting"),
+        *("_count", "_options", "delivered", "eligible", "held", "pointed", "reached"),
+        *("retrying", "skipped", "waiting"),
     )
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._count = 0  # deliveries
         self.waiting: dict[str, Queued] = {}
         self.retrying: dict[str, Queued] = {}
         self.delivered: Queued | None = None
@@ -67,21 +68,24 @@ class Queue:
             return self._newest()
         if self.held:
             return None
-        until = self._options.until_step if self.reached else None
-        for queued in self.waiting.values():
-            step = queued.entry.step
-            if until is None or (step is not None and step <= until):
-                return queued
-        return None
+        among = self.waiting.values()
+        return next((queued for queued in among if not self._is_out_of_range(queued)), None)
 
     def _newest(self) -> Queued | None:
         """The newest one, if it was not delivered; a pointer's word goes before any order."""
-        if not self.waiting or self.reached:
+        if not self.waiting:
             return None
         if self.pointed is None:
-            return None if self.held else next(reversed(self.waiting.values()))
-        # What the pointer has not named yet may still be named: it is not passed over.
-        return self.waiting.get(self.pointed)
+            newest = None if self.held else next(reversed(self.waiting.values()))
+        else:
+            # What the pointer has not named yet may still be named: it is not passed over.
+            newest = self.waiting.get(self.pointed)
+        return None if newest is not None and self._is_out_of_range(newest) else newest
+
+    def _is_out_of_range(self, queued: Queued) -> bool:
+        """Whether `until_step` was reached, and this is not before it."""
+        until, step = self._options.until_step, queued.entry.step
+        return self.reached and until is not None and (step is None or step > until)
 
     @property
     def awaits_pointer(self) -> bool:
@@ -101,6 +105,14 @@ class Queue:
 
     # What was delivered in vain.
 
+    def give_back(self, queued: Queued) -> None:
+        """It is the next one again; of several, the one that was delivered first."""
+        queued.given_back = True
+        others = list(self.waiting.values())
+        back = sorted([q for q in others if q.given_back] + [queued], key=lambda q: q.number)
+        rest = [q for q in others if not q.given_back]
+        self.waiting = {q.name: q for q in back + rest}
+
     def retry(self, queued: Queued, now: float) -> float:
         """Deliver it again, later. Returns after how many seconds."""
         delay = min(FIRST_DELAY * 2.0 ** (queued.attempts - 1), LONGEST_DELAY)
@@ -108,18 +120,14 @@ class Queue:
         self.retrying[queued.name] = queued
         return delay
 
-    def resume(self, now: float) -> list[Queued]:
-        """What is to be delivered again by now waits again. Returns what is passed over."""
-        passed = list[Queued]()
+    def resume(self, now: float) -> None:
+        """What is to be delivered again by now waits again."""
         for queued in [queued for queued in self.retrying.values() if queued.again <= now]:
             del self.retrying[queued.name]
-            if not self._options.latest_only:
-                self.waiting[queued.name] = queued  # The last one: it never blocks newer ones.
-            elif self.delivered is queued:
+            if self._options.latest_only:
                 self.waiting = {queued.name: queued, **self.waiting}
             else:
-                passed.append(queued)
-        return passed
+                self.waiting[queued.name] = queued  # The last one: it never blocks newer ones.
 
     @property
     def next_retry(self) -> float:
@@ -135,8 +143,12 @@ class Queue:
                 if name == queued.name:
                     break
                 passed.append(self.waiting.pop(name))
+            passed += self.retrying.values()
+            self.retrying.clear()
         del self.waiting[queued.name]
         self.delivered = queued
+        self._count += 1
+        queued.number, queued.given_back = self._count, False
         self.eligible = now + self._options.min_interval_secs
         self.reach(queued.entry.step)
         return passed

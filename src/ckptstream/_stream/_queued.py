@@ -57,6 +57,9 @@ class Queued:
     Attributes:
         verified: When a look last saw it finished.
         attempts: How many have failed.
+        reason: Why the last one did.
+        number: Of its delivery, if there was one.
+        given_back: Whether it was delivered to somebody who was cancelled.
         again: When it is delivered again, after one that has; on the event loop's clock.
     """
 
@@ -64,6 +67,9 @@ class Queued:
     entry: Entry
     verified: Moment
     attempts: int = 0
+    reason: str = ""
+    number: int = 0
+    given_back: bool = False
     again: float = -math.inf
 
     def checkpoint(self, run: str) -> Checkpoint:

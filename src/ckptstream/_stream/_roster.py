@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 from ._agenda import Agenda
@@ -90,6 +91,15 @@ class Roster:
         """The runs that a status speaks of: also those that have left, if they missed anything."""
         yield from self.runs.values()
         yield from (run for run in self._left.values() if run.ledger.outcomes.missed_count)
+
+    def first_eligible(self, now: float) -> float:
+        """When a checkpoint could be delivered at all, by `min_interval_secs`; *now* or later."""
+        first = math.inf
+        for run in self.runs.values():
+            first = min(first, run.queue.eligible)
+            if first <= now:
+                break  # Most often it is the first one: not all are gone over at each delivery.
+        return max(now, first) if first < math.inf else now
 
     def describe(self, show: Callable[[str], str]) -> str:
         """What is followed, in a few words; *show*: how to write each path."""

@@ -7,6 +7,7 @@ import time
 import weakref
 from functools import partial
 
+from .._errors import CursorError
 from .._scan import Ground, Look, Request, Trouble, look
 from .._threads import HUNG_AFTER
 from .._watchers import Watcher
@@ -214,7 +215,7 @@ class Run:
         if self.flight.age_at(asked.moment) < _BRIEF:  # It serves that call, too.
             self._moment = self._moment._replace(call=asked.call)
         try:
-            result = self.flight.take()
+            result = self._take()
         except BaseException:
             self._hints.everything = True  # A layout of the user's failed.
             raise
@@ -234,6 +235,15 @@ class Run:
         self._prepare_next(result, now)
         result.forget()
         return not nothing_new
+
+    def _take(self) -> Look:
+        try:
+            return self.flight.take()
+        except CursorError as error:
+            if self.named or error.run is None:
+                raise
+            # One that a pattern has found must not end the stream over all the others.
+            return Look(trouble=Trouble.BUSY, reason=Trouble.BUSY.value)
 
     def _prepare_next(self, result: Look, now: float) -> None:
         if result.trouble is None and result.full:

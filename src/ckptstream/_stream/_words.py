@@ -39,6 +39,8 @@ def waiting_for(run: Run) -> str:
     newest = list(pending)[-1] if pending else None
     if newest is not None and not _is_overtaken(run, newest):
         return f"waiting for {newest}: {pending[newest]}"
+    if ledger.queue.retrying:
+        return f"waiting to deliver {next(iter(ledger.queue.retrying))} again, which has failed"
     if not ledger.entries:
         return "waiting for the first checkpoint"
     return "waiting for the next checkpoint"
@@ -69,6 +71,8 @@ def _strangers(run: Run) -> str:
 def _trouble(look: Look, seen: bool) -> str:
     if look.trouble is Trouble.MISSING:
         return "the directory is gone" if seen else "the directory is not there yet"
+    if look.trouble is Trouble.BUSY:
+        return Trouble.BUSY.value
     return f"the directory cannot be read ({look.detail})"
 
 
@@ -99,6 +103,7 @@ def status_of(run: Run) -> RunStatus:
         skipped=ledger.queue.skipped,
         unanswered=run.flight.hangs,
         set_aside=ledger.outcomes.set_aside,
+        retrying={name: each.reason for name, each in ledger.queue.retrying.items()},
     )
 
 
@@ -197,6 +202,8 @@ def _warn(run: Run, reason: str) -> None:
         _once(run, f"{reason}; other runs go on: check the mount")
     elif look.trouble is Trouble.MISSING:
         _once(run, f"{reason}: check the path, {look.detail}")
+    elif look.trouble is Trouble.BUSY:
+        _once(run, f"{reason}: it joins when that one is closed, or give this one its own cursor")
     elif look.trouble is not None:
         _once(run, f"{reason}: it is waited for; check its permissions and its mount")
     elif look.foreign is not None and look.foreign.below:
@@ -243,9 +250,10 @@ def _report_missed(run: Run) -> None:
     for missed in ledger.outcomes.missed[-new:][:_MANY]:
         if missed.finished:
             how = "it was finished, but deleted or overwritten before it could be delivered"
+            logger.warning("%s: missed, %s; %s", printable(missed.path), how, _KEEP_MORE)
         else:
-            how = "it was deleted before it was seen finished"
-        logger.warning("%s: missed, %s; %s", printable(missed.path), how, _KEEP_MORE)
+            how = "it was deleted before it was seen finished; it may have been an aborted save"
+            logger.warning("%s: missed, %s", printable(missed.path), how)
     if new > _MANY:
         text = "%s: %d more were missed; %s"
         logger.warning(text, printable(run.directory), new - _MANY, _KEEP_MORE)

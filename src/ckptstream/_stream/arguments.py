@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, TypeVar, cast
 
@@ -84,12 +84,16 @@ def directory(name: str, value: object) -> str:
 def path_text(name: str, value: object) -> str:
     """A path or a pattern as text."""
     if not isinstance(value, (str, os.PathLike)):
-        raise TypeError(f"{name}={value!r} is not a path: give a str or an os.PathLike")
+        remedy = "give a str or an os.PathLike"
+        if isinstance(value, Iterable) and not isinstance(value, bytes):
+            remedy = f"give each as an argument of its own, follow(*{name}s)"
+        raise TypeError(f"{name}={value!r} is not a path: {remedy}")
     path = os.fspath(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if not isinstance(path, str):
         raise TypeError(f"{name}={value!r} is a path of bytes: use os.fsdecode() on it")
     if not path:
-        raise ValueError(f"{name}='' is empty: name a directory, '.' for the current one")
+        remedy = "name a file" if name == "cursor" else "name a directory, '.' for the current one"
+        raise ValueError(f"{name}='' is empty: {remedy}")
     if "\0" in path:
         raise ValueError(f"{name}={path!r} holds a null character: no path can")
     if path == "~" or path.startswith("~/"):
@@ -98,7 +102,8 @@ def path_text(name: str, value: object) -> str:
             "or './~' for a directory of that name"
         )
     if "://" in path:
-        raise ValueError(f"{name}={path!r} is a URL: only mounted directories can be followed")
+        what = "name a file" if name == "cursor" else "only mounted directories can be followed"
+        raise ValueError(f"{name}={path!r} is a URL: {what}")
     return path
 
 

@@ -1,5 +1,6 @@
 """The package's own daemon threads, and how they tell an event loop what they have done."""
 
+from ._call import Call
 from ._job import HUNG_AFTER, Job
 from ._per_loop import PerLoop
 from ._pool import HEALTHY_THREADS, HUNG_THREADS, Pool, current_pool
@@ -8,6 +9,7 @@ __all__ = [
     "HEALTHY_THREADS",
     "HUNG_AFTER",
     "HUNG_THREADS",
+    "Call",
     "Job",
     "PerLoop",
     "Pool",

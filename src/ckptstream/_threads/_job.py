@@ -27,6 +27,11 @@ class Job(Generic[T]):
             only when so many calls hang that those on the same lane must be held back.
     """
 
+    __slots__ = (
+        *("_ask_lane", "_error", "_function", "_mailbox", "_notify", "_result", "alive_at"),
+        *("began_at", "done", "ended_at", "held", "kept_waiting", "lane", "started"),
+    )
+
     def __init__(
         self, function: Callable[[Callable[[], None]], T], lane: Callable[[], str]
     ) -> None:

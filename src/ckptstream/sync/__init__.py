@@ -10,6 +10,8 @@ Between two calls nothing watches: a checkpoint that is born and deleted meanwhi
 
 from __future__ import annotations
 
+from .._model import Checkpoint
+from .._pins import BlockingPin, layout_of
 from .._stream import Done, StrPath, TimeoutFn, WatcherChoice
 from .._stream import checkpoints_iterator as _checkpoints_iterator
 from .._stream import follow as _follow
@@ -24,6 +26,7 @@ __all__ = [
     "checkpoints_iterator",
     "follow",
     "latest_checkpoint",
+    "pin",
     "wait_for_new_checkpoint",
 ]
 
@@ -111,3 +114,8 @@ def latest_checkpoint(
     return wait_for(
         _latest_checkpoint(checkpoint_dir, latest_filename, layout=layout, watcher=watcher)
     )
+
+
+def pin(ckpt: Checkpoint, *, layout: str | Layout | None = None) -> BlockingPin:
+    """`ckptstream.pin` for `with`; it works in the caller's own thread."""
+    return BlockingPin(ckpt, layout_of(ckpt, layout))

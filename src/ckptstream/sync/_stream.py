@@ -18,8 +18,6 @@ from .._stream import Engine
 
 T = TypeVar("T")
 
-_MOMENT = 0.01  # seconds
-
 
 class CheckpointStream:
     """
@@ -106,24 +104,21 @@ class CheckpointStream:
         if not self._busy.acquire(blocking=False):
             raise anyio.BusyResourceError("waiting for a checkpoint in")
         try:
-            self._home.run(partial(self._for_each, evaluate, jobs))
+            if self._kept is not None:
+                self._engine.handed.give_back(self._take())
+            call = partial(AsyncStream(self._engine).for_each, evaluate, jobs)
+            self._home.run(partial(self._visit, call))
         finally:
             self._busy.release()
 
-    async def _for_each(self, evaluate: Callable[[Checkpoint], object], jobs: int) -> None:
+    def _write(self) -> None:
+        self._home.ask(self._engine.write, partial(self._visit, self._engine.write))
+
+    async def _visit(self, call: Callable[[], Awaitable[None]]) -> None:
         try:
-            await AsyncStream(self._engine).for_each(evaluate, jobs)
+            await call()
         finally:
             self._engine.release()
-
-    def _write(self) -> None:
-        # A call that waits in another thread has the only event loop, and writes it, too.
-        while not self._engine.is_written:
-            if self._busy.acquire(timeout=_MOMENT):
-                try:
-                    self._home.run(self._engine.write)
-                finally:
-                    self._busy.release()
 
     def close(self) -> None:
         """End the stream now; from another thread too, whose call then gets `StopIteration`."""
@@ -140,7 +135,7 @@ class CheckpointStream:
     def __enter__(self) -> CheckpointStream:
         """Open the cursor, if there is one; see `ckptstream.CheckpointStream.__aenter__`."""
         if self._engine.options.cursor is not None:
-            self._home.run(self._engine.open)
+            self._home.run(partial(self._visit, self._engine.open))
         return self
 
     def __exit__(

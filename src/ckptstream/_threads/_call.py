@@ -1,0 +1,49 @@
+"""A call in the package's own threads that a task waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Generic, TypeVar
+
+import anyio
+
+from ._job import HUNG_AFTER, Job
+from ._pool import Pool, current_pool
+
+T = TypeVar("T")
+
+
+class Call(Generic[T]):
+    """
+    A call in a thread, under way from now on. It is made to its end even if nobody waits for it.
+
+    Args:
+        function: What the thread calls, with a callable for signs of life.
+        lane: Names what the call depends on; see `Job`.
+    """
+
+    def __init__(
+        self, function: Callable[[Callable[[], None]], T], lane: Callable[[], str]
+    ) -> None:
+        pool = current_pool()
+        self._pool: Pool | None = pool
+        self._job = Job(partial(_make, pool, function), lane)
+        self._ended = anyio.Event()
+        pool.submit(self._job, self._ended.set)
+
+    async def wait(self) -> T:
+        """Wait for what it returns or raises. A cancelled waiter leaves at once."""
+        while not self._ended.is_set():
+            with anyio.move_on_after(HUNG_AFTER):
+                await self._ended.wait()
+            if self._pool is not None and not self._ended.is_set():
+                self._pool.review()
+        self._pool = None  # Whoever keeps an error keeps this, but need not keep idle threads.
+        return self._job.take()
+
+
+def _make(pool: Pool, function: Callable[[Callable[[], None]], T], alive: Callable[[], None]) -> T:
+    """Make the call. Until it begins it holds *pool*, which drops what has not when it goes."""
+    del pool
+    return function(alive)

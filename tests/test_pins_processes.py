@@ -1,0 +1,423 @@
+"""
+Whose a pin is: a living process keeps its own, a dead one's is removed by the next.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pinning import checkpoint_in, files_of, left
+
+import ckptstream
+from ckptstream import Checkpoint, PinUnsupported
+from ckptstream._pins import _claims
+from ckptstream._pins._hold import DIRECTORY
+from ckptstream.sync import pin
+
+PROLOGUE = """if True:
+    import os, sys
+    import ckptstream, ckptstream.sync
+    [ckpt] = ckptstream.sync.follow(sys.argv[1], layout="hf", timeout=0)
+    def say(word):
+        print(word, flush=True)
+        sys.stdin.readline()
+"""
+HOLDS = """
+    with ckptstream.sync.pin(ckpt) as pinned:
+        say(pinned.run)
+"""
+
+
+@pytest.fixture
+def ckpt(run: Path) -> Checkpoint:
+    """
+    Of the layout "hf": seven files in a directory.
+    """
+    return checkpoint_in(run)
+
+
+class Other:
+    """
+    Another Python process; it says one line, and goes on when it is told.
+    """
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def hear(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def go_on(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def other_process(ckpt: Checkpoint, program: str = HOLDS) -> Iterator[Other]:
+    command = [sys.executable, "-W", "error", "-c", PROLOGUE + program, ckpt.run]
+    source = Path(ckptstream.__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(source)}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            yield Other(process)
+        finally:
+            process.kill()
+
+
+def names(ckpt: Checkpoint) -> set[str]:
+    """
+    The pins that are there, by their directories' names.
+    """
+    return {name for name in left(Path(ckpt.run)) if not name.endswith(".lock")}
+
+
+def test_a_killed_processs_pin_is_removed_by_the_next(ckpt: Checkpoint, tmp_path: Path) -> None:
+    """
+    Whenever that is; until then it stays.
+    """
+    with other_process(ckpt) as other:
+        dead = other.hear()
+        other.kill()
+    assert {os.path.basename(dead)} == names(ckpt)
+    with pin(ckpt) as pinned:
+        assert {os.path.basename(pinned.run)} == names(ckpt)
+    assert ["run"] == os.listdir(tmp_path)
+
+
+def test_one_killed_while_it_links(ckpt: Checkpoint, tmp_path: Path) -> None:
+    """
+    At each of the links; what there is of it is removed by the next.
+    """
+    killed = """
+    link, count = os.link, 0
+    def kill(source, target):
+        global count
+        count += 1
+        if count == NUMBER:
+            os.kill(os.getpid(), 9)
+        link(source, target)
+    os.link = kill
+    with ckptstream.sync.pin(ckpt) as pinned:
+        pass
+    """
+    for number in (1, 4, 7):
+        with other_process(ckpt, killed.replace("NUMBER", str(number))) as other:
+            other.process.wait()
+        assert -signal.SIGKILL == other.process.returncode
+        assert names(ckpt)
+        with pin(ckpt) as pinned:
+            assert {os.path.basename(pinned.run)} == names(ckpt)
+        assert ["run"] == os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["at work", "stopped"])
+def test_a_living_processs_pin_is_left_alone(ckpt: Checkpoint, stopped: bool) -> None:
+    """
+    Also that of one that does nothing, as a debugger leaves it.
+    """
+    with other_process(ckpt) as other:
+        living = other.hear()
+        if stopped:
+            other.process.send_signal(signal.SIGSTOP)
+        for _ in range(3):
+            with pin(ckpt) as pinned:
+                assert {os.path.basename(path) for path in (living, pinned.run)} == names(ckpt)
+        assert 7 == len(os.listdir(os.path.join(living, "checkpoint-1")))
+        other.process.send_signal(signal.SIGCONT)
+        other.go_on()
+        assert 0 == other.process.wait()
+
+    assert [] == left(Path(ckpt.run))
+
+
+def test_ones_own_pins_do_not_unlock_each_other(ckpt: Checkpoint) -> None:
+    """
+    A process loses a POSIX lock when it closes any descriptor of the file: none may be opened.
+    """
+    with pin(ckpt) as first, pin(ckpt) as second:
+        with pin(ckpt):
+            pass
+        with other_process(ckpt) as other:
+            third = other.hear()
+            paths = {first.run, second.run, third}
+            assert {os.path.basename(path) for path in paths} == names(ckpt)
+            other.kill()
+
+
+def test_a_forked_child_neither_releases_nor_collects(ckpt: Checkpoint) -> None:
+    """
+    It leaves its parent's block, pins, exits: the parent's pin stays.
+    """
+    program = """
+    import warnings
+    warnings.simplefilter("ignore")
+    with ckptstream.sync.pin(ckpt) as pinned:
+        child = os.fork()
+    if not child:
+        with ckptstream.sync.pin(ckpt):
+            pass
+        os._exit(0)
+    say("released")
+    """
+    held = """
+    import warnings
+    warnings.simplefilter("ignore")
+    with ckptstream.sync.pin(ckpt) as pinned:
+        child = os.fork()
+        if not child:
+            with ckptstream.sync.pin(ckpt) as own:
+                assert pinned.run != own.run
+            sys.exit(0)
+        _, status = os.waitpid(child, 0)
+        assert status == 0, status
+        say(pinned.run)
+    """
+    with other_process(ckpt, held) as other:
+        parents = other.hear()
+        assert 7 == len(os.listdir(os.path.join(parents, "checkpoint-1")))
+        with pin(ckpt) as own:
+            both = {os.path.basename(path) for path in (parents, own.run)}
+            assert both == names(ckpt)
+        other.go_on()
+        assert 0 == other.process.wait()
+    assert [] == left(Path(ckpt.run))
+    with other_process(ckpt, program) as other:
+        assert "released" == other.hear()
+        other.go_on()
+        assert 0 == other.process.wait()
+    assert [] == left(Path(ckpt.run))
+
+
+def test_a_forked_child_collects_its_dead_parents_pin(ckpt: Checkpoint) -> None:
+    """
+    The child inherits the lock file's descriptor, but no lock.
+    """
+    program = """
+    import time, warnings
+    warnings.simplefilter("ignore")
+    parent = os.getpid()
+    with ckptstream.sync.pin(ckpt) as pinned:
+        if os.fork():
+            os.kill(parent, 9)
+        while os.getppid() == parent:
+            time.sleep(0.001)
+        with ckptstream.sync.pin(ckpt) as own:
+            print(os.path.exists(pinned.run), os.path.exists(own.run), flush=True)
+    """
+    with other_process(ckpt, program) as other:
+        assert "False True" == other.hear()
+        assert other.process.stdout is not None
+        assert "" == other.process.stdout.read()  # The child has ended.
+    assert [] == left(Path(ckpt.run))
+
+
+MANY = """
+    link, failed = os.link, 0
+    for _ in range(60):
+        try:
+            with ckptstream.sync.pin(ckpt) as pinned:
+                assert 7 == len(os.listdir(pinned.path)), os.listdir(pinned.path)
+        except FileNotFoundError as error:
+            failed += 1
+    print(failed, flush=True)
+"""
+
+
+def test_many_at_once_do_not_harm_each_other(ckpt: Checkpoint, tmp_path: Path) -> None:
+    """
+    In threads and processes that pin, collect and remove the directory under each other.
+    """
+    failures = list[BaseException]()
+
+    def work() -> None:
+        try:
+            for _ in range(40):
+                with pin(ckpt) as pinned:
+                    assert 7 == len(files_of(pinned))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    with other_process(ckpt, MANY) as first, other_process(ckpt, MANY) as second:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        heard = [other.hear() for other in (first, second)]
+
+    assert ([], ["0", "0"]) == (failures, heard)
+    assert ["run"] == os.listdir(tmp_path)
+
+
+# What may come between two steps of a claim.
+
+
+def attempts(monkeypatch: pytest.MonkeyPatch, disturb: Callable[[str], None]) -> list[str]:
+    """
+    Has *disturb* called with the path of the first lock file; the paths of all of them.
+    """
+    lockf, paths = fcntl.lockf, list[str]()
+
+    def disturbed(descriptor: int, command: int) -> None:
+        paths.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if len(paths) == 1:
+            disturb(paths[0])
+        lockf(descriptor, command)
+
+    monkeypatch.setattr(fcntl, "lockf", disturbed)
+    return paths
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_collector_takes_the_file_before_it_is_locked(
+    ckpt: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Not locked yet, it looks like a dead one's: another is made.
+    """
+    paths = attempts(monkeypatch, os.unlink)
+    with pin(ckpt) as pinned:
+        assert f"{pinned.run}.lock" == paths[1]
+        assert {f"{os.path.basename(pinned.run)}.lock", os.path.basename(pinned.run)} == set(
+            left(tmp_path / "run")
+        )
+
+    assert 2 == len(paths)
+    assert ["run"] == os.listdir(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_collector_holds_the_lock(
+    ckpt: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It will remove the file: another is made.
+    """
+    collects = """
+    import fcntl
+    file = open(sys.stdin.readline().strip(), "r+")
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    print("locked", flush=True)
+    sys.stdin.readline()
+    os.unlink(file.name)
+    """
+    with other_process(ckpt, collects) as other:
+
+        def lock(path: str) -> None:
+            assert other.process.stdin is not None
+            other.process.stdin.write(f"{path}\n")
+            other.process.stdin.flush()
+            assert "locked" == other.hear()
+
+        paths = attempts(monkeypatch, lock)
+        with pin(ckpt) as pinned:
+            assert f"{pinned.run}.lock" == paths[1]
+        other.go_on()
+        assert 0 == other.process.wait()
+
+    assert 2 == len(paths)
+    assert [] == left(tmp_path / "run")
+
+
+def test_the_directory_is_removed_before_the_file_is_made(
+    ckpt: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    By whoever released the last pin: it is made again.
+    """
+    mkdir, made = os.mkdir, list[str]()
+
+    def remove(path: str, mode: int = 0o777) -> None:
+        mkdir(path, mode)
+        if os.path.basename(path) == DIRECTORY:
+            made.append(path)
+            if len(made) < 4:
+                os.rmdir(path)
+
+    monkeypatch.setattr(os, "mkdir", remove)
+    with pin(ckpt):
+        pass
+
+    assert 4 == len(made)
+    assert ["run"] == os.listdir(tmp_path)
+
+
+def test_two_collectors_of_one_pin(
+    ckpt: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The second one finds nothing, at any of the steps of the first.
+    """
+    root, unlink = str(tmp_path / DIRECTORY), os.unlink
+    with other_process(ckpt) as other:
+        other.hear()
+        other.kill()
+
+    def collect_too(path: str, *, dir_fd: int | None = None) -> None:
+        monkeypatch.setattr(os, "unlink", unlink)
+        monkeypatch.setattr(_claims, "_open", {})  # as if it were another process's
+        _claims.collect(root, lambda: None)
+        unlink(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", collect_too)
+    _claims.collect(root, lambda: None)
+
+    assert ["run"] == os.listdir(tmp_path)
+
+
+def test_another_one_has_removed_a_part(ckpt: Checkpoint, tmp_path: Path) -> None:
+    """
+    Any file may vanish under the removal: the rest goes all the same.
+    """
+    unlink = os.unlink
+
+    def remove_first(path: str, *, dir_fd: int | None = None) -> None:
+        unlink(path, dir_fd=dir_fd)
+        unlink(path, dir_fd=dir_fd)  # raises FileNotFoundError
+
+    with pytest.MonkeyPatch.context() as monkeypatch, pin(ckpt):
+        monkeypatch.setattr(os, "unlink", remove_first)
+
+    assert ["run"] == os.listdir(tmp_path)
+
+
+def test_what_is_no_pin_is_left_alone(ckpt: Checkpoint, tmp_path: Path) -> None:
+    """
+    Whoever keeps something there has it afterwards.
+    """
+    stranger = tmp_path / DIRECTORY / "stranger"
+    stranger.mkdir(parents=True)
+    with pin(ckpt):
+        pass
+
+    assert ["stranger"] == left(tmp_path / "run")
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may do all")
+def test_a_directory_that_is_not_ones_own(ckpt: Checkpoint, tmp_path: Path) -> None:
+    """
+    The kernel itself refuses.
+    """
+    tmp_path.chmod(0o555)
+    try:
+        with pytest.raises(PinUnsupported, match="may not write there"), pin(ckpt):
+            pass
+    finally:
+        tmp_path.chmod(0o755)

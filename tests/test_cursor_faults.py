@@ -23,7 +23,7 @@ from steering import rest
 from sweeping import LAYOUT
 
 import ckptstream
-from ckptstream import CheckpointStream, CursorError
+from ckptstream import Checkpoint, CheckpointStream, CursorError
 from ckptstream._cursor import _schema
 
 pytestmark = pytest.mark.anyio
@@ -506,6 +506,34 @@ async def test_locked_while_it_is_used(
             assert [2, 3] == [(await anext(stream)).step for _ in range(2)]
 
     assert [] == await all_of(run, cursor)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_locked_while_for_each_says_what_is_done(
+    run: Path, cursor: Path, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Its error comes alone, not in a group; what it was about to say is said in the end.
+    """
+    monkeypatch.setattr(_schema, "BUSY_SECONDS", 0.05)
+    for step in (1, 2):
+        mark_done(run, step)
+    other = sqlite3.connect(cursor, isolation_level=None, check_same_thread=False)
+
+    def evaluate(checkpoint: Checkpoint) -> None:
+        other.execute("BEGIN IMMEDIATE")
+        if fails:
+            raise ValueError("it is bad")
+
+    stream = follow(run, cursor)
+    async with stream:
+        with pytest.raises(CursorError, match="keeps it locked"):
+            await stream.for_each(evaluate)
+        other.execute("ROLLBACK")
+    other.close()
+
+    assert [2] == await all_of(run, cursor)
 
 
 def test_read_only_mount(run: Path, cursor: Path) -> None:

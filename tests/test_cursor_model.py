@@ -36,7 +36,7 @@ from ckptstream.testing import ManualWatcher
 INTERVAL = 100.0  # seconds between two deliveries, where they are asked for
 LONG = 4000.0  # seconds after which all that waits for time has waited long enough
 
-EXAMPLES = 200  # histories
+EXAMPLES = 150  # histories
 
 Key = tuple[str, str]  # the name and the generation of a checkpoint
 
@@ -393,11 +393,10 @@ class Machine(RuleBasedStateMachine):
         self.known.doubt.discard(key)
         self.known.settle()
         attempts = self.known.attempts[key] = self.known.attempts.get(key, 0) + 1
-        if attempts > self.options["retries"]:
-            if key not in self.maybe:
-                self.known.aside.add(key)
-        else:
+        if attempts <= self.options["retries"]:
             self.waits.add(key)
+        elif key not in self.maybe:
+            self.known.aside.add(key)
 
     # The end of an evaluator.
 
@@ -608,6 +607,29 @@ def test_fails_when_it_is_unfinished_again(backend: str) -> None:
         machine.take(1, passes=True)
 
         assert [1] == [checkpoint.step for checkpoint in machine.out.values()]
+
+
+@BOTH
+@pytest.mark.parametrize("killed", [False, True])
+def test_fails_again_after_a_restart(backend: str, killed: bool) -> None:
+    """
+    The attempts before it count.
+    """
+    with history(backend, 1, retries=1) as machine:
+        for _ in range(2):
+            machine.take(1, passes=True)
+            ((key, checkpoint),) = machine.out.items()
+            machine.fail(key, checkpoint)
+            if killed:
+                machine.kill(Snapshot(machine.cursor, machine.known))
+                machine.open()
+            else:
+                machine.restart(succeeds=True)
+        machine.take(1, passes=True)
+        (run,) = machine.stream.status().runs
+
+        assert {} == machine.out
+        assert [(1, 2, "it is bad")] == [(a.step, a.attempts, a.reason) for a in run.set_aside]
 
 
 @BOTH

@@ -173,11 +173,12 @@ class Journal:
             await self._land()
             self._raise()
         except BaseException:
-            cursor = opening.abandon()
-            self._flight = Flight(self._directory)  # A stream that is kept must not keep a watcher.
-            if cursor is not None:
-                lane = partial(mount_point, self._directory)
-                Call(partial(Batch().write_and_close, cursor), lane)
+            try:
+                await self._finish_unless_it_hangs()  # Whoever comes next may want the same runs.
+            finally:
+                opening.abandon()
+                # A stream that is kept must not keep a watcher.
+                self._flight, self.cursor = Flight(self._directory), None
             raise
 
     async def close(self, tell: bool) -> None:

@@ -53,8 +53,12 @@ class Queue:
 
     def is_beyond(self, step: int | None) -> bool:
         """Whether a step comes after the end of what is asked for: `until_step` was reached."""
+        return step is not None and self._is_out_of_range(step)
+
+    def _is_out_of_range(self, step: int | None) -> bool:
+        """Whether `until_step` was reached, and this is not before it."""
         until = self._options.until_step
-        return self.reached and until is not None and step is not None and step > until
+        return self.reached and until is not None and (step is None or step > until)
 
     def reach(self, step: int | None) -> None:
         """A checkpoint of this step was delivered, or is known never to be."""
@@ -68,8 +72,10 @@ class Queue:
             return self._newest()
         if self.held:
             return None
-        among = self.waiting.values()
-        return next((queued for queued in among if not self._is_out_of_range(queued)), None)
+        for queued in self.waiting.values():
+            if not self._is_out_of_range(queued.entry.step):
+                return queued
+        return None
 
     def _newest(self) -> Queued | None:
         """The newest one, if it was not delivered; a pointer's word goes before any order."""
@@ -80,12 +86,7 @@ class Queue:
         else:
             # What the pointer has not named yet may still be named: it is not passed over.
             newest = self.waiting.get(self.pointed)
-        return None if newest is not None and self._is_out_of_range(newest) else newest
-
-    def _is_out_of_range(self, queued: Queued) -> bool:
-        """Whether `until_step` was reached, and this is not before it."""
-        until, step = self._options.until_step, queued.entry.step
-        return self.reached and until is not None and (step is None or step > until)
+        return None if newest is not None and self._is_out_of_range(newest.entry.step) else newest
 
     @property
     def awaits_pointer(self) -> bool:

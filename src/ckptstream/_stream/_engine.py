@@ -200,11 +200,6 @@ class Engine:
         self._journal.report()
         return self._journal.is_clean
 
-    @property
-    def is_written(self) -> bool:
-        """Whether the cursor knows all that has happened."""
-        return self._journal is None or self._journal.is_clean
-
     def fail(self, checkpoint: Checkpoint, reason: object) -> None:
         """An attempt at a checkpoint has failed. Raises `ValueError`, as `Handed.failed`."""
         if self._watcher is None:  # The blocking twin's event loop comes and goes.

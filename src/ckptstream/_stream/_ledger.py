@@ -275,6 +275,5 @@ class Ledger:
         if not everything:
             return
         for name in (*self.queue.waiting, *self.queue.retrying):
-            queued = self.queue.take_out(name)
-            assert queued is not None
-            self.outcomes.miss(name, queued.entry.generation, queued.entry.step)
+            if (queued := self.queue.take_out(name)) is not None:
+                self.outcomes.miss(name, queued.entry.generation, queued.entry.step)

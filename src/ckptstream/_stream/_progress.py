@@ -38,11 +38,6 @@ class Progress:
         self.run, self._has_baseline = claim.run, claim.baseline
         self._awaited = {(record.name, record.generation): record for record in claim.pending}
 
-    @property
-    def has_baseline(self) -> bool:
-        """Whether the run was looked at before, now or by an earlier stream."""
-        return self._has_baseline
-
     def take_baseline(self) -> None:
         """The first look at the run is entered."""
         if not self._has_baseline and self.run is not None:

@@ -16,6 +16,8 @@ from typing import Any
 import anyio
 import pytest
 
+from ckptstream._cursor._cursor import _files
+
 SECONDS = 20.0  # a deadline for what takes milliseconds; only a failure ever waits so long
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
@@ -45,6 +47,13 @@ def run_with_limit(limit: str, number: int, program: str, directory: Path) -> li
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ("", 0) == (done.stderr, done.returncode)
     return done.stdout.splitlines()
+
+
+def open_cursors() -> list[str]:
+    """
+    The cursor files that this process has open.
+    """
+    return [shared.file.path for shared in _files.values() if shared.file is not None]
 
 
 def inotify_descriptors() -> set[int]:

@@ -15,14 +15,13 @@ from typing import Any
 
 import anyio
 import pytest
-from observing import mark_done, until
+from observing import mark_done, open_cursors, until
 from steering import drained, missed, rest, steps
 from sweeping import LAYOUT, finish
 
 import ckptstream
 import ckptstream.sync
 from ckptstream import CheckpointStream, CursorError
-from ckptstream._cursor._cursor import _files
 from ckptstream._cursor._file import CursorFile
 from ckptstream.testing import ManualWatcher, save
 
@@ -668,4 +667,4 @@ def _no_cursor_stays_open() -> Iterator[None]:
     Fails a test that leaves a cursor file open.
     """
     yield
-    assert {} == _files
+    assert [] == open_cursors()

@@ -17,14 +17,13 @@ from typing import Any
 
 import anyio
 import pytest
-from observing import NATIVE_LOOPS, inotify_descriptors, linux, mark_done, until
+from observing import NATIVE_LOOPS, inotify_descriptors, linux, mark_done, open_cursors, until
 from steering import rest
 from sweeping import LAYOUT
 
 import ckptstream
 from ckptstream import Checkpoint, CheckpointStream
-from ckptstream._cursor import Claim, Record
-from ckptstream._cursor._cursor import _files
+from ckptstream._cursor import Record
 from ckptstream._cursor._file import CursorFile
 from ckptstream._threads import current_pool
 
@@ -203,7 +202,7 @@ def slow_storage(monkeypatch: pytest.MonkeyPatch) -> None:
 
     claim = CursorFile.claim
 
-    def slow_claim(self: CursorFile, run: str) -> Claim:
+    def slow_claim(self: CursorFile, run: str) -> int:
         result = claim(self, run)
         time.sleep(OPENING)
         return result
@@ -240,7 +239,7 @@ def left_open(cursor: Path) -> list[object]:
         with suppress(FileNotFoundError):
             path = os.readlink(f"/proc/self/fd/{name}")
             found += [path] if path.startswith(str(cursor)) else []
-    return [*found, *_files, *current_pool()._workers.running]
+    return [*found, *open_cursors(), *current_pool()._workers.running]
 
 
 @PROGRAMS

@@ -7,23 +7,25 @@ from __future__ import annotations
 import os
 import queue
 import shutil
+import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from observing import mark_done
+from observing import mark_done, open_cursors
 from steering import missed, rest, run_status, steps, virtual
 from sweeping import LAYOUT
 
 import ckptstream
 import ckptstream.sync
 from ckptstream import Checkpoint, CheckpointStream, CursorError
-from ckptstream._cursor import _file
-from ckptstream._cursor._cursor import _files
+from ckptstream._cursor import Cursor, _file
 from ckptstream._cursor._file import CursorFile
+from ckptstream._cursor._schema import connect
 from ckptstream.testing import ManualWatcher
 
 pytestmark = pytest.mark.anyio
@@ -320,10 +322,10 @@ async def test_a_write_that_hangs_when_the_block_is_left_closes_the_cursor_later
                 with anyio.move_on_after(0.05):
                     await stream.done(checkpoint)
                 raise ZeroDivisionError
-        assert [str(tmp_path / "evals.db")] == list(_files)
+        assert [str(tmp_path / "evals.db")] == open_cursors()
     finally:
         hold.set()
-    while _files:
+    while open_cursors():
         await anyio.sleep(0.01)
 
     assert [] == await again(run, options)
@@ -424,3 +426,31 @@ def test_a_child_cannot_say_what_is_done(run: Path, plain: dict[str, Any]) -> No
         raise ZeroDivisionError
 
     assert [1] == [item.step for item in _all(run, plain)]
+
+
+async def test_a_cursor_file_that_hangs_keeps_no_other_from_being_opened(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Each file has a lock of its own.
+    """
+    mark_done(run, 1)
+    hangs, hold = threading.Event(), threading.Event()
+    real, dead = connect, str(tmp_path / "dead.db")
+
+    def hang(path: str, wal: bool) -> sqlite3.Connection:
+        if path == dead:
+            hangs.set()
+            hold.wait()
+        return real(path, wal)
+
+    monkeypatch.setattr(_file, "connect", hang)
+    options: dict[str, Any] = {"layout": LAYOUT, "timeout": 0}
+    with ThreadPoolExecutor() as threads:
+        opening = threads.submit(Cursor, dead, lambda directory: True)
+        try:
+            hangs.wait()
+            assert [1] == await again(run, {**options, "cursor": tmp_path / "evals.db"})
+        finally:
+            hold.set()
+        opening.result().close()

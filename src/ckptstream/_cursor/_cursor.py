@@ -6,15 +6,44 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from ._records import Claim, Memory, Record
 
 if TYPE_CHECKING:
     from ._file import CursorFile
 
-# One for each file of a process: closing any descriptor of a file drops SQLite's own locks on it.
-_files: dict[str, CursorFile] = {}
+
+class _Shared:
+    """
+    A cursor file as all streams of this process share it.
+
+    Closing any descriptor of a file drops SQLite's own locks on it: nobody may open it twice.
+
+    Attributes:
+        lock: Held while it is opened or closed: a file that hangs must not keep others waiting.
+        file: None while nobody uses it.
+        users: How many do.
+    """
+
+    __slots__ = ("__weakref__", "file", "lock", "users")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.file: CursorFile | None = None
+        self.users = 0
+
+
+# The number of the process is part of the key: a forked child opens its files anew.
+_files: WeakValueDictionary[tuple[int, str], _Shared] = WeakValueDictionary()
 _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork.
+    # A child has only the thread that forked, which could never get what another one had.
+    os.register_at_fork(
+        before=_lock.acquire, after_in_child=_lock.release, after_in_parent=_lock.release
+    )
 
 
 class Cursor:
@@ -33,14 +62,15 @@ class Cursor:
         from ._file import CursorFile  # Only here: most programs have no use for SQLite.
 
         real = os.path.realpath(path)
-        self._claims = dict[str, Claim]()
+        self._runs = dict[str, int]()
         self._claiming = threading.Lock()
         with _lock:
-            file = _files.get(real)
-            if file is None or file.process != os.getpid():  # A forked child opens it anew.
-                file = _files[real] = CursorFile(real, is_local(os.path.dirname(real)))
-            file.users += 1
-        self._file = file
+            self._shared = _files.setdefault((os.getpid(), real), _Shared())
+        with self._shared.lock:
+            if self._shared.file is None:
+                self._shared.file = CursorFile(real, is_local(os.path.dirname(real)))
+            self._file = self._shared.file
+            self._shared.users += 1
         self._closed = False
 
     def claim(self, directory: str) -> Claim:
@@ -50,12 +80,12 @@ class Cursor:
         Raises:
             CursorError: Another open stream has it.
         """
-        run = os.path.abspath(directory)
+        path = os.path.abspath(directory)
         with self._claiming:  # Two spellings of a run are looked at by two threads.
-            claim = self._claims.get(run)
-            claim = self._file.claim(run) if claim is None else self._file.read(claim)
-            self._claims[run] = claim
-            return claim
+            run = self._runs.get(path)
+            if run is None:
+                run = self._runs[path] = self._file.claim(path)
+        return self._file.read(run)
 
     def recall(self, run: int, name: str, generation: str) -> Memory | None:
         """What is remembered of one generation of a checkpoint; None: it is new."""
@@ -75,14 +105,13 @@ class Cursor:
         """Let others have the runs."""
         if self._file.process != os.getpid():
             return  # Our parent's.
-        with _lock:
+        with self._shared.lock:
             if self._closed:
                 return
             self._closed = True
-            file, runs = self._file, [claim.run for claim in self._claims.values()]
-            file.users -= 1
-            if file.users:
-                file.release(runs)
+            self._shared.users -= 1
+            if self._shared.users:
+                self._file.release(self._runs.values())
             else:
-                del _files[file.path]
-                file.close()
+                self._shared.file = None
+                self._file.close()

@@ -16,7 +16,7 @@ from ._schema import check_file, connect, explain, lock_path
 
 _SHOWN = 100  # checkpoints set aside of which a stream is told
 
-_FIND_RUN = "SELECT id, baseline, reached FROM runs WHERE path = ?"
+_FIND_RUN = "SELECT id FROM runs WHERE path = ?"
 _ADD_RUN = "INSERT OR IGNORE INTO runs (path) VALUES (?)"
 # Of a million rows SQLite would go over all that are done, if it was not told.
 _PENDING = """
@@ -39,6 +39,7 @@ ON CONFLICT (run, name, generation) DO UPDATE SET step = excluded.step, state = 
     attempts = excluded.attempts, reason = excluded.reason, changed = excluded.changed
 WHERE excluded.state <> 'seen' OR state = 'missed'
 """
+_READ_RUN = "SELECT baseline, reached FROM runs WHERE id = ?"
 _REACH = "UPDATE runs SET reached = ? WHERE id = ?"
 _BASELINE = "UPDATE runs SET baseline = 1 WHERE id = ?"
 
@@ -54,7 +55,6 @@ class CursorFile:
     def __init__(self, path: str, wal: bool) -> None:
         self.path = path
         self.process = os.getpid()
-        self.users = 0
         self._lock = threading.Lock()
         with self._explained():
             check_file(path)
@@ -76,33 +76,27 @@ class CursorFile:
             except (sqlite3.Error, OSError) as error:
                 raise explain(self.path, error) from error
 
-    def claim(self, run: str) -> Claim:
-        """Have a run; raises `CursorError` if another stream has it."""
+    def claim(self, run: str) -> int:
+        """Have a run; returns its number, or raises `CursorError` if another stream has it."""
         with self._explained():
             key = _text(run)
             found = self._connection.execute(_FIND_RUN, (key,)).fetchone()
             if found is None:
                 self._connection.execute(_ADD_RUN, (key,))
                 found = self._connection.execute(_FIND_RUN, (key,)).fetchone()
-            number, baseline, reached = found
+            number = int(found[0])
             if not self._locks.take(number):
                 raise CursorError.busy(self.path, run)
-        try:
-            return self.read(Claim(number, bool(baseline), _number(reached), (), ()))
-        except BaseException:
-            self._locks.give(number)
-            raise
+            return number
 
-    def read(self, claim: Claim) -> Claim:
-        """What is remembered of a run, as it is now: it is ours."""
+    def read(self, run: int) -> Claim:
+        """What is remembered of a run that is ours."""
         with self._explained():
-            found = self._connection.execute(
-                "SELECT baseline, reached FROM runs WHERE id = ?", (claim.run,)
-            ).fetchone()
-            pending = self._connection.execute(_PENDING, (claim.run,)).fetchall()
-            set_aside = self._connection.execute(_SET_ASIDE, (claim.run,)).fetchall()
+            baseline, reached = self._connection.execute(_READ_RUN, (run,)).fetchone()
+            pending = self._connection.execute(_PENDING, (run,)).fetchall()
+            set_aside = self._connection.execute(_SET_ASIDE, (run,)).fetchall()
         records = tuple(map(_record, pending)), tuple(map(_record, reversed(set_aside)))
-        return Claim(claim.run, bool(found[0]), _number(found[1]), *records)
+        return Claim(run, bool(baseline), _number(reached), *records)
 
     def recall(self, run: int, name: str, generation: str) -> Memory | None:
         """What is remembered of one generation of a checkpoint."""
@@ -133,8 +127,8 @@ class CursorFile:
                 raise
 
     def _reach(self, run: int, step: int) -> None:
-        query = "SELECT reached FROM runs WHERE id = ?"
-        before = _number(self._connection.execute(query, (run,)).fetchone()[0])
+        _, reached = self._connection.execute(_READ_RUN, (run,)).fetchone()
+        before = _number(reached)
         if before is None or step > before:
             self._connection.execute(_REACH, (str(step), run))
 

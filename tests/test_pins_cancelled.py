@@ -20,7 +20,8 @@ from observing import NATIVE_LOOPS, SECONDS, until
 from pinning import at_link, checkpoint_in, files_of, left, no_pins_left
 
 from ckptstream import Checkpoint, pin
-from ckptstream._pins import _pin, take
+from ckptstream._pins import Hold, _pin, take
+from ckptstream._threads import HandOver
 
 pytestmark = pytest.mark.anyio
 
@@ -264,14 +265,15 @@ async def test_cancelled_when_the_thread_is_done(
     """
     token = anyio.lowlevel.current_token()
     scope = anyio.CancelScope()
-    make = _pin._Taking.run
+    make = HandOver[Hold].run
 
-    def make_and_cancel(taking: _pin._Taking, alive: Callable[[], None]) -> None:
-        make(taking, alive)
-        assert taking.hold is not None
+    def make_and_cancel(taking: HandOver[Hold], alive: Callable[[], None]) -> Hold | None:
+        made = make(taking, alive)
+        assert made is not None
         anyio.from_thread.run_sync(scope.cancel, token=token)
+        return made
 
-    monkeypatch.setattr(_pin._Taking, "run", make_and_cancel)
+    monkeypatch.setattr(HandOver, "run", make_and_cancel)
     with scope:
         async with pin(ckpt):
             raise AssertionError("it was cancelled")
@@ -309,19 +311,20 @@ async def test_cancelled_natively_when_the_thread_is_done(ckpt: Checkpoint, run:
     """
     The task is cancelled, and told that the thread is done, in the same step of the loop.
     """
-    make = _pin._Taking.run
+    make = HandOver[Hold].run
     loop, blocked = asyncio.get_running_loop(), threading.Event()
     seen = list[int]()
 
-    def make_and_block(taking: _pin._Taking, alive: Callable[[], None]) -> None:
-        make(taking, alive)
+    def make_and_block(taking: HandOver[Hold], alive: Callable[[], None]) -> Hold | None:
+        made = make(taking, alive)
         # The loop stands still until the thread has said that it is done.
         loop.call_soon_threadsafe(blocked.wait, SECONDS)
         loop.call_soon_threadsafe(task.cancel)
         threading.Timer(0.05, blocked.set).start()
+        return made
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(_pin._Taking, "run", make_and_block)
+        monkeypatch.setattr(HandOver, "run", make_and_block)
         task = asyncio.create_task(hold(ckpt, seen))
         await asyncio.wait([task])
     await no_pins_left(run)

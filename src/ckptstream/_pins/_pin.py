@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 
@@ -12,9 +10,9 @@ import anyio.lowlevel
 
 from .._model import Checkpoint
 from .._stores import mount_point
-from .._threads import Call
+from .._threads import Call, HandOver
 from ..layouts import Layout
-from ._hold import Hold, NotWantedError, take
+from ._hold import Hold, take
 from ._subject import layout_of
 
 _GRACE = 1.0  # seconds that a cancelled exit waits for the removal
@@ -73,16 +71,15 @@ class Pin:
             raise RuntimeError(f"{self!r} was entered before: call pin() again")
         self._entered = True
         await anyio.lowlevel.checkpoint_if_cancelled()
-        taking = _Taking(self._checkpoint, self._layout)
+        taking = HandOver(partial(take, self._checkpoint, self._layout), Hold.release)
         call = Call(taking.run, self._lane)
         try:
-            await call.wait()
+            self._hold = await call.wait()
         except BaseException:
             hold = taking.leave()
             if hold is not None:  # The thread was done in this very moment.
                 Call(hold.release, self._lane)
             raise
-        self._hold = taking.hold
         assert self._hold is not None
         return self._hold.pinned
 
@@ -103,38 +100,3 @@ class Pin:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._checkpoint.path!r}>"
-
-
-class _Taking:
-    """
-    A pin on its way from the thread that makes it to the task that waits for it.
-
-    Attributes:
-        hold: The pin, once it is made; None if nobody waits any more.
-    """
-
-    def __init__(self, checkpoint: Checkpoint, layout: Layout) -> None:
-        self._checkpoint = checkpoint
-        self._layout = layout
-        self._lock = threading.Lock()
-        self._wanted = True
-        self.hold: Hold | None = None
-
-    def run(self, alive: Callable[[], None]) -> None:
-        """In the thread: make it; and undo it, if nobody waits for it then."""
-        try:
-            hold = take(self._checkpoint, self._layout, alive, lambda: self._wanted)
-        except NotWantedError:
-            return
-        with self._lock:
-            if self._wanted:
-                self.hold = hold
-                return
-        hold.release(alive)
-
-    def leave(self) -> Hold | None:
-        """In the event loop: do not want it any more; what was made already is the caller's."""
-        with self._lock:
-            self._wanted = False
-            hold, self.hold = self.hold, None
-            return hold

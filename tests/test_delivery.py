@@ -642,7 +642,7 @@ async def test_what_is_queued_when_the_stream_ends_without_the_directory_is_miss
     stream = follow(run, timeout=5, timeout_fn=lambda: True, watcher=watcher)
     await anext(stream)
     shutil.rmtree(run)
-    stream.engine.answer(True)  # As if the wait had expired: no time passes here.
+    stream.engine.expiry.answer(True)  # As if the wait had expired: no time passes here.
 
     assert [] == await rest(stream)
     assert [(1, True), (2, True)] == missed(stream)

@@ -94,6 +94,7 @@ class RunStatus:
         unanswered: Seconds since the storage last answered, if a look hangs there; else None.
         set_aside: What has failed too often, the latest 100.
         retrying: Each checkpoint's name that has failed and is delivered again, and why it did.
+        pinned: The names of those that are pinned, with `pin=`: no disk space of theirs is free.
     """
 
     run: str
@@ -110,6 +111,7 @@ class RunStatus:
     unanswered: float | None
     set_aside: tuple[SetAside, ...] = ()
     retrying: Mapping[str, str] = field(default_factory=dict[str, str])
+    pinned: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         where = _eyes(self.watcher, self.watcher_reason, self.last_look)
@@ -122,6 +124,8 @@ class RunStatus:
         lines += [f"  missed: {missed.path}" for missed in self.missed]
         lines += [f"  {name}: has failed: {why}" for name, why in self.retrying.items()]
         lines += [f"  set aside: {each.path}: {each.reason}" for each in self.set_aside]
+        if self.pinned:
+            lines.append(f"  pinned: {', '.join(self.pinned)}")
         if self.skipped:
             lines.append(f"  skipped: {self.skipped}")
         return printable("\n".join(lines))

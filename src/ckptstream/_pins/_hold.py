@@ -34,10 +34,32 @@ class Hold:
     def __init__(self, pinned: Checkpoint, claim: Claim) -> None:
         self.pinned = pinned
         self._claim = claim
+        self._files: dict[str, tuple[int, int]] = {}
+
+    def remember(self, alive: Callable[[], None]) -> None:
+        """Remember the files as they are now, for `is_intact`."""
+        self._files = _written(self._claim.directory, alive)
+
+    def is_intact(self, alive: Callable[[], None]) -> bool:
+        """Whether nobody has written to a file since `remember`: a link is the same file."""
+        now = _written(self._claim.directory, alive)
+        return all(now.get(path) == seen for path, seen in self._files.items())
 
     def release(self, alive: Callable[[], None] = lambda: None) -> None:
         """Remove the links. Idempotent; never raises for what cannot be removed, but logs it."""
         self._claim.release(alive)
+
+
+def _written(directory: str, alive: Callable[[], None]) -> dict[str, tuple[int, int]]:
+    """Size and time of every file below *directory*."""
+    found = dict[str, tuple[int, int]]()
+    for where, _, names in os.walk(directory):
+        for name in names:
+            alive()
+            path = os.path.join(where, name)
+            stat = os.lstat(path)
+            found[path] = stat.st_size, stat.st_mtime_ns
+    return found
 
 
 def take(

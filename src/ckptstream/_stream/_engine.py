@@ -2,58 +2,55 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import anyio
 import anyio.lowlevel
 
 from .._model import Checkpoint, Status, printable
 from .._watchers import Alarm, Watcher, current_watcher
+from ._clock import Clock
+from ._expiry import Expiry
 from ._following import SLICE, Following
 from ._handed import Handed
-from ._journal import Journal
+from ._journal import OPEN_A_BLOCK, Journal
+from ._keeper import Keeper
 from ._log import logger
+from ._pinning import until_removed
 from ._run import Run
 from ._words import status_of, status_of_pattern
 from .arguments import Options
-
-_EXPIRED = "the timeout has expired"
 
 
 class Engine:
     """
     Follows runs, one call at a time. Nothing of it goes on between two calls of `next_or_expired`:
-    no task, no thread at work, no open cancel scope.
+    no task, no thread at work, no open cancel scope; but for `keep`.
+
+    Attributes:
+        expiry: Its timeout.
+        guard: Held while somebody waits in it.
+        handed: What the user has.
     """
 
     __slots__ = (
-        "_alarm",
-        "_deadline",
-        "_ended",
-        "_ending",
-        "_epoch",
-        "_following",
-        "_guard",
-        "_journal",
-        "_watcher",
-        "handed",
-        "options",
+        *("_alarm", "_ended", "_entered", "_clock", "_following", "_journal"),
+        *("_keeper", "_watcher", "expiry", "guard", "handed", "options"),
     )
 
     def __init__(self, paths: Sequence[str], options: Options) -> None:
         self.options = options
         self._alarm = Alarm()
-        journal = None if options.cursor is None else Journal(options.cursor, self._alarm.ring)
-        self._journal = journal
-        self._following = Following(paths, options, self._alarm, journal)
+        cursor = options.cursor
+        self._journal = None if cursor is None else Journal(cursor, self._alarm.ring)
+        self._following = Following(paths, options, self._alarm, self._journal)
         self.handed = Handed(options)
-        self._guard = anyio.ResourceGuard("waiting for a checkpoint in")
+        self.guard = anyio.ResourceGuard("waiting for a checkpoint in")
         self._watcher: Watcher | None = None
-        self._epoch: float | None = None  # the event loop's time when time.monotonic() was 0
-        self._deadline: float | None = None  # survives cancelled calls
-        self._ending: str | None = None  # why a last look is to be taken
+        self._clock = Clock()
+        self.expiry = Expiry(options)
+        self._entered = False  # its block
+        self._keeper: Keeper | None = None
         self._ended: str | None = None
 
     async def next_or_expired(self) -> Checkpoint | None:
@@ -68,35 +65,47 @@ class Engine:
             NotADirectoryError: If the first look finds a file where a directory belongs.
             anyio.BusyResourceError: If another task is waiting here.
         """
-        with self._guard:
+        with self.guard:
             await anyio.lowlevel.checkpoint()
-            self._begin_call()
-            remaining = self._remaining()
-            if remaining is None:
-                return self._hand_out(await self._find())
-            scope = anyio.CancelScope()
+            if self._keeper is None:
+                return await self._next_or_expired()
+            await self._keeper.take_over()
             try:
-                with anyio.fail_after(remaining) as scope:
-                    run = await self._find()
-            except TimeoutError as error:
-                # An OSError of the storage, or of somebody's own timeout, is none of ours.
-                if not scope.cancelled_caught:
-                    raise
-                if error.__context__ is not None:  # since Python 3.12 a cycle with its own frames
-                    error.__context__.__traceback__ = None
-            else:
-                return self._hand_out(run)
-            if self.options.timeout_fn is not None:
-                return None
-            self._ending = _EXPIRED
-            # Outside of the except block: what is raised here must not keep those frames alive.
-            run = await self._find()
-            # Nothing awaits after this line, nor above: a cancelled caller loses no checkpoint.
+                self._keeper.raise_fault()
+                return await self._next_or_expired()
+            finally:
+                self._keeper.hand_back()
+
+    async def _next_or_expired(self) -> Checkpoint | None:
+        self._begin_call()
+        remaining = self._remaining()
+        if remaining is None:
+            return self._hand_out(await self._find())
+        scope = anyio.CancelScope()
+        try:
+            with anyio.fail_after(remaining) as scope:
+                run = await self._find()
+        except TimeoutError as error:
+            # An OSError of the storage, or of somebody's own timeout, is none of ours.
+            if not scope.cancelled_caught:
+                raise
+            if error.__context__ is not None:  # since Python 3.12 a cycle with its own frames
+                error.__context__.__traceback__ = None
+        else:
             return self._hand_out(run)
+        if self.options.timeout_fn is not None:
+            return None
+        self.expiry.expire()
+        # Outside of the except block: what is raised here must not keep those frames alive.
+        # Nothing awaits after it is found, nor above: a cancelled caller loses no checkpoint.
+        return self._hand_out(await self._find())
 
     def _begin_call(self) -> None:
-        if self._journal is not None and self._ended is None:
-            self._journal.require()
+        if self._ended is None:
+            if self._journal is not None:
+                self._journal.require()
+            if self.options.pin and not self._entered:
+                raise RuntimeError(f"pin=True {OPEN_A_BLOCK}")
         self._bind()
         if self._journal is None or self._journal.is_open:
             self.handed.settle()
@@ -106,36 +115,8 @@ class Engine:
 
     def _remaining(self) -> float | None:
         """Seconds until the timeout expires; None if nothing can, or if it has for good."""
-        timeout, now = self.options.timeout, anyio.current_time()
-        if timeout is None or self._ending is not None or self._ended is not None:
-            return None
-        if self._deadline is None:
-            self._deadline = self._following.roster.first_eligible(now) + timeout
-        if self._deadline <= now and self.options.timeout_fn is None:
-            self._ending = _EXPIRED  # There is only the last look left, and no other before it.
-            return None
-        return self._deadline - now
-
-    @contextmanager
-    def asking(self) -> Generator[None]:
-        """
-        Around the call of `timeout_fn`, once for each expiry.
-
-        If it raises, the wait starts anew; if it is cancelled there was no answer: ask again.
-        """
-        deadline, self._deadline = self._deadline, None
-        with self._guard:
-            try:
-                yield
-            except anyio.get_cancelled_exc_class():
-                self._deadline = deadline
-                raise
-
-    def answer(self, ended: bool) -> None:
-        """What `timeout_fn` said: True ends the stream after a last look, False waits anew."""
-        self._deadline = None
-        if ended:
-            self._ending = "timeout_fn said that the training has ended"
+        first_eligible = self._following.roster.first_eligible
+        return self.expiry.remaining(first_eligible) if self._ended is None else None
 
     async def _find(self) -> Run:
         """Wait until a run has a checkpoint that was verified since the caller asked."""
@@ -146,17 +127,8 @@ class Engine:
                 if self._journal is not None and self._journal.is_open:
                     await self.write()  # What was done before counts.
                 raise StopAsyncIteration(self._ended)
-            assert self._watcher is not None
-            written = self._begin_to_write()
-            # What the caller did before it asked must be seen; later, events wake this anyway.
-            self._watcher.read(lately=again)
-            if following.looks or not written:
-                self._watcher.review()
+            now = self._attend(again)
             again = True
-            now = anyio.current_time()
-            if self._ending is not None:
-                following.look_last(now)
-            following.attend(now)
             if self._ended is not None:
                 continue  # A handler of a log record has closed the stream.
             run = following.choose(now)
@@ -164,48 +136,84 @@ class Engine:
             if self._begin_to_write() and run is not None:
                 return run
             if run is None and self._is_over:
-                self.end(self._ending or "every run has reached until_step")
+                self.end(self.expiry.ending or "every run has reached until_step")
                 continue
-            following.start_looks(now)
-            if following.is_behind or (self._alarm.rung and now - rested > SLICE):
-                # With more to do than there is time for, nobody else would ever run.
-                await anyio.lowlevel.checkpoint()
-                rested = anyio.current_time()
-            elif not self._alarm.rung:
-                brief = now < following.lands
-                until = min(following.next, following.lands) if brief else following.next
-                if self._journal is not None and self._journal.busy:
-                    until = min(until, self._journal.due(now))
-                with anyio.CancelScope(deadline=until):
-                    await self._watcher.wait(self._alarm, brief=brief)
-                rested = anyio.current_time()
+            rested = await self._rest(now, rested)
+
+    def _attend_alone(self) -> float | None:
+        """Attend to the runs while the user's code runs; None: the stream has ended."""
+        self._alarm.reset()
+        if self._ended is not None:
+            return None
+        self._bind()
+        now = self._attend(again=False)
+        self._begin_to_write()
+        return now
+
+    def _attend(self, again: bool) -> float:
+        """Attend to the runs that have something to do. Returns the time."""
+        assert self._watcher is not None
+        written = self._begin_to_write()
+        # What the caller did before it asked must be seen; later, events wake this anyway.
+        self._watcher.read(lately=again)
+        if self._following.looks or self.options.pin or not written:
+            self._watcher.review()
+        now = anyio.current_time()
+        if self.expiry.ending is not None:
+            self._following.look_last(now)
+        self._following.attend(now)
+        return now
+
+    async def _rest(self, now: float, rested: float) -> float:
+        """Wait until there is something to do. Returns when the event loop had been round."""
+        following, watcher = self._following, self._watcher
+        if watcher is None:
+            return rested  # The stream has ended.
+        following.start_looks(now)
+        if following.is_behind or (self._alarm.rung and now - rested > SLICE):
+            # With more to do than there is time for, nobody else would ever run.
+            await anyio.lowlevel.checkpoint()
+        elif self._alarm.rung:
+            return rested
+        else:
+            brief = now < following.lands
+            until = min(following.next, following.lands) if brief else following.next
+            if self._journal is not None and self._journal.busy:
+                until = min(until, self._journal.due(now))
+            with anyio.CancelScope(deadline=until):
+                await watcher.wait(self._alarm, brief=brief)
+        return anyio.current_time()
 
     def _hand_out(self, run: Run) -> Checkpoint:
-        self._deadline = None
+        self.expiry.restart()
         return self.handed.add(run, self._following.deliver(run, anyio.current_time()))
 
-    # The cursor.
+    # The block.
 
     async def open(self) -> None:
         """The user enters the block. Raises `CursorError`."""
         if self._journal is not None:
             self._journal.bind(self._current())  # Only that: cancelled, it leaves nothing.
             await self._journal.open(self._following.roster.runs)
+        self._entered = True
+
+    async def keep(self) -> None:
+        """From now on pin what arrives, also while the user's code runs."""
+        if self.options.pin and self._ended is None:
+            self._keeper = Keeper(self._attend_alone, self._rest, self._alarm.ring)
+            await self._keeper.start()
 
     def _begin_to_write(self) -> bool:
         """Whether the cursor knows all that has happened; else a thread begins to write it."""
-        if self._journal is None:
-            return True
-        self._journal.begin()
-        self._journal.report()
-        return self._journal.is_clean
+        if self._journal is not None:
+            self._journal.begin()
+            self._journal.report()
+        return self._journal is None or self._journal.is_clean
 
     def fail(self, checkpoint: Checkpoint, reason: object) -> None:
         """An attempt at a checkpoint has failed. Raises `ValueError`, as `Handed.failed`."""
-        if self._watcher is None:  # The blocking twin's event loop comes and goes.
-            now = (self._epoch or 0.0) + time.monotonic()
-        else:
-            now = anyio.current_time()
+        # The blocking twin's event loop comes and goes.
+        now = self._clock.outside() if self._watcher is None else anyio.current_time()
         self.handed.failed(checkpoint, str(reason) or repr(reason), now)
 
     async def write(self) -> None:
@@ -219,9 +227,17 @@ class Engine:
         if succeeded:
             self.handed.settle()
         self.end("its block was left")
-        if self._journal is not None:
-            self._bind()
-            await self._journal.close(tell=succeeded)
+        keeper, self._keeper = self._keeper, None
+        try:
+            if keeper is not None:
+                await keeper.stop()
+        finally:
+            try:
+                await until_removed(self._following.close_pins())
+            finally:
+                if self._journal is not None:
+                    self._bind()
+                    await self._journal.close(tell=succeeded)
 
     # The event loop.
 
@@ -233,11 +249,8 @@ class Engine:
         if watcher is self._watcher or self._ended is not None:
             return
         self._watcher = watcher
-        # Each of trio's loops has a clock of its own, which begins anywhere.
-        epoch = anyio.current_time() - time.monotonic()
-        shift, self._epoch = 0.0 if self._epoch is None else epoch - self._epoch, epoch
-        if self._deadline is not None:
-            self._deadline += shift
+        shift = self._clock.enter()
+        self.expiry.shift(shift)
         self._following.bind(watcher, shift)
 
     def _current(self) -> Watcher:
@@ -259,7 +272,7 @@ class Engine:
 
     @property
     def _is_over(self) -> bool:
-        if self._ending is None:
+        if self.expiry.ending is None:
             # What is being evaluated may fail, and come again.
             return self._following.reached and not self.handed.may_come_again
         return self._following.exhausted
@@ -268,12 +281,10 @@ class Engine:
         """End for good. Idempotent; a task that waits gets `StopAsyncIteration`."""
         if self._ended is not None:
             return
-        self._ended = reason
-        self._following.end(over=self._ending is not None or self._following.reached)
+        self._ended, following = reason, self._following
+        following.end(over=self.expiry.ending is not None or following.reached)
         self._watcher = None  # A closed stream that is kept must not keep a descriptor open.
-        logger.info(
-            "%s: the stream has ended: %s", self._following.roster.describe(printable), reason
-        )
+        logger.info("%s: the stream has ended: %s", following.roster.describe(printable), reason)
         self._alarm.ring()
 
     def status(self) -> Status:

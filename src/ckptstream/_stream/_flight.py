@@ -9,6 +9,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
+import anyio
+
 from .._stores import mount_point
 from .._threads import HUNG_AFTER, Job
 from .._watchers import Listener, Subscription, Watcher
@@ -123,6 +125,16 @@ class Flight(Generic[T]):
     def has_landed(self) -> bool:
         """Whether there is a result to take."""
         return self.job is not None and self.job.done
+
+    async def until_landed(self) -> None:
+        """Wait until it has landed, or hangs. Nobody else is told any more."""
+        job, landed = self.job, anyio.Event()
+        if job is None:
+            return
+        job.notify(landed.set)
+        while not landed.is_set() and job.hangs is None:
+            with anyio.move_on_after(HUNG_AFTER):
+                await landed.wait()
 
     def age_at(self, moment: float) -> float:
         """

@@ -21,6 +21,7 @@ def follow(
     cursor: StrPath | None = None,
     done: Done = "next",
     retries: int = 0,
+    pin: bool | int = False,
     poll_interval: float | None = None,
     watcher: WatcherChoice = "auto",
 ) -> CheckpointStream:
@@ -79,6 +80,11 @@ def follow(
             the `async with` block without an exception. `"explicit"`: when the caller says so with
             `await stream.done(ckpt)`, for those who hand checkpoints to other tasks.
         retries: How many times a checkpoint that has `failed` is delivered again.
+        pin: Pin each checkpoint as it arrives, as `ckptstream.pin` does, until it is done: what
+            the trainer deletes meanwhile is delivered all the same. Its `path` is the pin's then.
+            Needs `async with`, in which a task does that while your code runs. At most so many of
+            each run wait pinned, True for 8, and each of them may take up a checkpoint's disk
+            space; beside them what you have is pinned, and with `latest_only` nothing else.
         poll_interval: Seconds between two looks where events cannot be trusted (network and FUSE
             filesystems, systems without inotify), more than 0. None: 1 second.
         watcher: `"auto"` takes events where they can be trusted; `"poll"` and `"inotify"` force
@@ -109,5 +115,6 @@ def follow(
         cursor=check.cursor_file("cursor", cursor),
         done=check.done_choice("done", done, cursor),
         retries=check.count("retries", retries, least=0),
+        pin=check.pins("pin", pin),
     )
     return CheckpointStream(Engine(check.directories(checkpoint_dirs), options))

@@ -7,24 +7,25 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from .._errors import PinUnsupported
 from .._model import printable
 from .._scan import Look
 from .._watchers import Alarm, Watcher
 from ._agenda import Agenda
 from ._journal import Journal
 from ._log import logger
+from ._offers import Offers
 from ._pattern import Change, Pattern
+from ._pinning import Removal
 from ._queued import Asked, Queued
 from ._roster import Roster
 from ._run import Run
 from ._words import report, report_end, report_left, report_limit, report_pattern
 from .arguments import Options
 
-_AHEAD = 2  # runs whose next checkpoint is verified at once, so that none waits for a slow one
 _SHORT = 0.005  # seconds that most looks take at most
 SLICE = 0.002  # seconds: then the event loop goes on with something else,
 _AT_LEAST = 128  # if so many runs were attended to
-_CONSIDERED = 64  # runs among which one that is ready is looked for
 
 
 class Following:
@@ -36,8 +37,8 @@ class Following:
     """
 
     __slots__ = (
-        *("_agenda", "_asked", "_ends", "_in_flight", "_laden", "_looks_last", "_offers"),
-        *("_started", "_unreached", "_unsealed", "_wanting", "_watcher", "roster"),
+        *("_agenda", "_asked", "_in_flight", "_looks_last", "_offers", "_started", "_unsealed"),
+        *("_wanting", "_watcher", "roster"),
     )
 
     def __init__(
@@ -45,12 +46,7 @@ class Following:
     ) -> None:
         self._agenda: Agenda[Run | Pattern] = Agenda(alarm)
         self.roster = Roster(paths, options, self._agenda, journal)
-        self._laden: dict[Run, None] = {}  # runs with checkpoints to deliver
-        # Those of them that may now; the next one first.
-        self._offers: OrderedDict[Run, None] = OrderedDict()
-        # Runs before their until_step; without one nobody asks.
-        self._ends = options.until_step is not None
-        self._unreached = dict.fromkeys(self.roster.runs.values() if self._ends else ())
+        self._offers = Offers(self.roster.runs.values(), ends=options.until_step is not None)
         self._wanting: OrderedDict[Run | Pattern, None] = OrderedDict()  # who wants a look
         self._in_flight: dict[Run, None] = {}
         self._unsealed: dict[Run | Pattern, None] = {}  # who is before the end of its last look
@@ -97,7 +93,10 @@ class Following:
                 self._in_flight.pop(run, None)
         if run.queue.retrying:
             run.queue.resume(now)
-        laden = run in self._laden or run.queue.waiting or run.queue.retrying
+        self._pin(run, now)
+        if run.left:
+            return
+        laden = run in self._offers.laden or run.queue.waiting or run.queue.retrying
         busy = run.flight.looking or laden or self._unsealed
         if run.told.reason and not (news or busy):
             return  # As most often, where runs are polled.
@@ -109,6 +108,17 @@ class Following:
         else:
             report(run)
         self._report_limit(run.sight.look, run.directory)
+
+    def _pin(self, run: Run, now: float) -> None:
+        """Pin what waits, and release what is done."""
+        try:
+            gone = run.pinning.attend(now, run)
+        except PinUnsupported:
+            if run.named:
+                raise
+            return  # One that a pattern has found must not end the stream over all the others.
+        if gone is not None:
+            run.entry_changed(gone, arrived=False)
 
     def _attend_to_pattern(self, pattern: Pattern, now: float) -> None:
         change = pattern.merge(now)
@@ -146,8 +156,7 @@ class Following:
             return False
         assert self._watcher is not None
         run.bind(self._watcher)
-        if self._ends and not run.queue.reached:
-            self._unreached[run] = None
+        self._offers.add(run)
         if self._looks_last:
             self._unsealed[run] = None
             run.look_last(now)
@@ -157,29 +166,14 @@ class Following:
         run = self.roster.leave(directory)
         if run is None:
             return None
-        for runs in (self._laden, self._offers, self._unreached, self._in_flight):
-            runs.pop(run, None)
+        self._offers.drop(run)
+        self._in_flight.pop(run, None)
         self._wanting.pop(run, None)
         self._unsealed.pop(run, None)
         return run
 
     def _sort(self, run: Run, now: float) -> None:
-        """Enter the run where it belongs."""
-        if run.queue.candidate() is None:
-            self._laden.pop(run, None)
-            self._offers.pop(run, None)
-            if run.queue.reached and not (run.ledger.holding or run.queue.retrying):
-                self._unreached.pop(run, None)
-            elif self._ends:
-                self._unreached[run] = None  # What was delivered has failed, and comes again.
-        else:
-            self._laden[run] = None
-            if self._ends:
-                self._unreached[run] = None
-            if run.may_deliver(now):
-                self._offers.setdefault(run)
-            else:  # It would only be in the way of others.
-                self._offers.pop(run, None)
+        self._offers.sort(run, now)
         if run.sealed:
             self._unsealed.pop(run, None)
 
@@ -191,19 +185,10 @@ class Following:
         """A run whose next checkpoint is good to go. Have the first few verified, if none is."""
         if self._unsealed:
             return None
-        considered, ahead, call = 0, _AHEAD, self._asked.call
-        for run in self._offers:
-            if run.ready(now, call):
-                return run
-            if run.flight.looking:
-                continue  # Only those that hang could be many, and not for long.
-            considered += 1
-            if considered > _CONSIDERED:
-                break
-            if ahead and run.wants_to_verify(now, call):
-                ahead -= 1
-                self._wanting[run] = None
-        return None
+        return self._offers.choose(now, self._asked.call, self._verify)
+
+    def _verify(self, run: Run) -> None:
+        self._wanting[run] = None
 
     def start_looks(self, now: float) -> None:
         """Begin the looks that are wanted."""
@@ -243,9 +228,7 @@ class Following:
         queued = run.queue.candidate()
         assert queued is not None
         run.ledger.outcomes.deliver(queued, now)
-        # To the end of the line: a backlog must not starve a run with a single new checkpoint.
-        self._offers.pop(run, None)
-        self._sort(run, now)
+        self._offers.requeue(run, now)
         self._agenda.touch(run)
         return queued
 
@@ -261,8 +244,13 @@ class Following:
     def unbind(self) -> None:
         """Watch nothing any more."""
         self._watcher = None
-        for member in self.roster.members():
-            member.flight.unbind()
+        for member in self.roster.everyone():
+            member.unbind()
+
+    def close_pins(self) -> list[Removal]:
+        """Release all pins. Returns what to wait for."""
+        runs = (member for member in self.roster.everyone() if isinstance(member, Run))
+        return [removal for run in runs for removal in run.pinning.close()]
 
     def all_changed(self) -> None:
         """Anything may have happened anywhere."""
@@ -274,7 +262,7 @@ class Following:
     @property
     def reached(self) -> bool:
         """Whether every run has reached `until_step`. A pattern can always bring more runs."""
-        return self._ends and not (self._unreached or self.roster.patterns)
+        return self._offers.reached and not self.roster.patterns
 
     def look_last(self, now: float) -> None:
         """Take one complete look at everything, begun now or later. Only the first call counts."""
@@ -288,12 +276,13 @@ class Following:
     @property
     def exhausted(self) -> bool:
         """Whether the last look is complete, and all that it found delivered."""
-        return not self._unsealed and all(run.exhausted for run in self._laden)
+        return not self._unsealed and all(run.exhausted for run in self._offers.laden)
 
     def end(self, over: bool) -> None:
         """The stream has ended; *over*: not by the user, so that what is left is lost."""
         for run in self.roster.runs.values():
             if over:
                 run.abandon()
+            run.ledger.give_up_kept()
             report_end(run)
         self.unbind()

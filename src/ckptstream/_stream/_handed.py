@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .._model import Checkpoint, printable
 from ._log import logger
 from ._queued import Queued
@@ -28,6 +30,9 @@ class Handed:
     def add(self, run: Run, queued: Queued) -> Checkpoint:
         """As the user sees it."""
         checkpoint = queued.checkpoint(run.directory)
+        if queued.hold is not None:
+            checkpoint = replace(checkpoint, path=queued.hold.pinned.path)
+        queued.out = True
         self._out[checkpoint] = (run, queued)
         return checkpoint
 
@@ -38,7 +43,8 @@ class Handed:
 
     def take_back(self, checkpoint: Checkpoint) -> None:
         """The user never saw it."""
-        self._out.pop(checkpoint, None)
+        if checkpoint in self._out:
+            self._take(checkpoint)
 
     def give_back(self, checkpoint: Checkpoint) -> None:
         """The user was cancelled while at work on it: it is the next one again."""
@@ -49,9 +55,11 @@ class Handed:
     def settle(self) -> None:
         """The user asks for the next one, or leaves the block: what is out is done, by default."""
         if not (self._explicit or self.evaluating):
-            for run, queued in self._out.values():
+            for checkpoint in list(self._out):
+                run, queued = self._take(checkpoint)
                 run.ledger.outcomes.finish(queued)
-            self._out.clear()
+                if queued.hold is not None:
+                    run.touch()
 
     def done(self, checkpoint: Checkpoint) -> None:
         """The user says that it is done."""
@@ -74,9 +82,11 @@ class Handed:
 
     def _take(self, checkpoint: Checkpoint) -> tuple[Run, Queued]:
         try:
-            return self._out.pop(checkpoint)
+            run, queued = self._out.pop(checkpoint)
         except KeyError:
             raise ValueError(
                 f"{checkpoint!r} is not out: this stream did not deliver it, or it is done, or "
                 "has failed, already"
             ) from None
+        queued.out = False
+        return run, queued

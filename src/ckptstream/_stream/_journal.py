@@ -17,7 +17,7 @@ from ._flight import Flight
 from ._log import logger
 from ._writing import Batch, Opening
 
-_OPEN_A_BLOCK = (
+OPEN_A_BLOCK = (
     "needs a block, and it is not open: write 'async with ckptstream.follow(...) as stream:' "
     "or 'with ckptstream.sync.follow(...) as stream:'"
 )
@@ -156,7 +156,7 @@ class Journal:
     def require(self) -> None:
         """Raises `RuntimeError` unless the file is open."""
         if not self.is_open:
-            raise RuntimeError(f"cursor={self._path!r} {_OPEN_A_BLOCK}")
+            raise RuntimeError(f"cursor={self._path!r} {OPEN_A_BLOCK}")
 
     async def open(self, directories: Collection[str]) -> None:
         """

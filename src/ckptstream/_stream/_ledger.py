@@ -12,7 +12,7 @@ from ._order import sort
 from ._outcomes import Outcomes
 from ._progress import SEEN, Progress
 from ._queue import Queue
-from ._queued import Moment, Queued
+from ._queued import Moment, Queued, kept_key
 from .arguments import Options
 
 WATCHED_FINISHED = 3  # finished checkpoints that are watched for being written again
@@ -34,9 +34,8 @@ class Ledger:
 
     # A program may follow ten thousand runs, each with a ledger; most of it stays empty for ever.
     __slots__ = (
-        *("_accepted", "_baseline", "_baseline_due", "_first", "_first_settling"),
-        *("_options", "entries", "fresh", "looked", "newest", "outcomes", "queue", "sealed"),
-        *("unfinished",),
+        *("_accepted", "_baseline", "_baseline_due", "_first", "_first_settling", "_options"),
+        *("entries", "fresh", "looked", "newest", "outcomes", "queue", "sealed", "unfinished"),
     )
 
     def __init__(self, directory: str, options: Options, progress: Progress | None = None) -> None:
@@ -157,7 +156,7 @@ class Ledger:
         for name, entry in look.changed.items():
             old = self.entries.get(name)
             self.entries[name] = entry
-            if entry.missing is not None and self.queue.take_out(name) is not None:
+            if entry.missing is not None and self.queue.lose(name) is not None:
                 del self._accepted[name]  # Finished again, it is found again.
             others = {None, entry.generation, self._accepted.get(name)}
             if old is not None and old.generation not in others and not self.sealed:
@@ -167,6 +166,8 @@ class Ledger:
                 self.unfinished[name] = None
                 continue
             self.unfinished.pop(name, None)
+            if self.queue.take_out(kept_key(name, entry)) is not None:
+                del self._accepted[name]  # It was lost, and kept: it is found again.
             if self._accepted.get(name) != entry.generation:
                 finds.append((name, entry))
             elif old is None:
@@ -177,7 +178,7 @@ class Ledger:
         self, finds: list[tuple[str, Entry]], seen: Moment, remembered: Mapping[str, Memory]
     ) -> None:
         for name, entry in finds:
-            earlier = self.queue.take_out(name)
+            earlier = self.queue.lose(name)
             if earlier is not None:  # overwritten before it was delivered
                 self.outcomes.miss(name, earlier.entry.generation, earlier.entry.step)
             memory = remembered.get(name)
@@ -220,7 +221,7 @@ class Ledger:
         if self.queue.pointed == name:
             self.queue.pointed = None
         newest = self.queue.candidate()
-        queued = self.queue.take_out(name)
+        queued = self.queue.lose(name)
         if queued is None:
             recognised = entry.layout != NOBODY and not self.outcomes.awaits(name)
             if recognised and entry.missing is not None and not self._is_accepted(name, entry):
@@ -258,11 +259,32 @@ class Ledger:
         entry = self.entries.get(name)
         if entry is not None and entry.missing is None and entry.generation == generation:
             return True
-        if self._accepted.get(name) == generation:
-            del self._accepted[name]
+        if queued.hold is not None and not self._options.latest_only:
+            queued.keep()
+            return True
+        self._forget(queued)
         if entry is None or entry.missing is None:
             self.outcomes.miss(name, generation, queued.entry.step)
         return False
+
+    def _forget(self, queued: Queued) -> None:
+        if self._accepted.get(queued.name) == queued.entry.generation:
+            del self._accepted[queued.name]  # Should it be found again, it is new.
+
+    def give_up(self, queued: Queued) -> None:
+        """What was kept is not kept any more."""
+        if self.queue.has(queued):
+            self.queue.take_out(queued.key)
+            self._forget(queued)
+            entry, lost = self.entries.get(queued.name), queued.entry
+            if entry is None or entry.generation != lost.generation:  # Else it may be whole again.
+                self.outcomes.miss(queued.name, lost.generation, lost.step)
+
+    def give_up_kept(self) -> None:
+        """Nothing of this run is delivered any more."""
+        for queued in (*self.queue.waiting.values(), *self.queue.retrying.values()):
+            if queued.kept:
+                self.give_up(queued)
 
     def abandon(self, everything: bool) -> None:
         """The stream ends: what was finished and is being deleted is lost, or all there is."""
@@ -272,8 +294,6 @@ class Ledger:
             wanted = until is None or entry.step is None or entry.step <= until
             if wanted and entry.generation is not None and not self._is_accepted(name, entry):
                 self.outcomes.miss(name, entry.generation, entry.step)
-        if not everything:
-            return
-        for name in (*self.queue.waiting, *self.queue.retrying):
+        for name in (*self.queue.waiting, *self.queue.retrying) if everything else ():
             if (queued := self.queue.take_out(name)) is not None:
                 self.outcomes.miss(name, queued.entry.generation, queued.entry.step)

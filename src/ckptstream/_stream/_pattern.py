@@ -104,6 +104,10 @@ class Pattern:
         self._hints.everything = True
         self.touch()
 
+    def unbind(self) -> None:
+        """Leave that event loop."""
+        self.flight.unbind()
+
     def wants_look(self, now: float) -> bool:
         """Whether to look now, at whatever may have changed."""
         return not self.flight.looking and (bool(self._hints) or self._timers.next <= now)

@@ -17,7 +17,7 @@ class Queue:
     The finished checkpoints of one run that wait to be delivered.
 
     Attributes:
-        waiting: By name, the next one first.
+        waiting: By key, which is the name most often; the next one first.
         retrying: Those that were delivered in vain, until they wait again.
         delivered: The one that was delivered last.
         eligible: When the next one may be delivered, by `min_interval_secs`.
@@ -53,9 +53,9 @@ class Queue:
 
     def is_beyond(self, step: int | None) -> bool:
         """Whether a step comes after the end of what is asked for: `until_step` was reached."""
-        return step is not None and self._is_out_of_range(step)
+        return step is not None and self.is_out_of_range(step)
 
-    def _is_out_of_range(self, step: int | None) -> bool:
+    def is_out_of_range(self, step: int | None) -> bool:
         """Whether `until_step` was reached, and this is not before it."""
         until = self._options.until_step
         return self.reached and until is not None and (step is None or step > until)
@@ -73,7 +73,7 @@ class Queue:
         if self.held:
             return None
         for queued in self.waiting.values():
-            if not self._is_out_of_range(queued.entry.step):
+            if not self.is_out_of_range(queued.entry.step):
                 return queued
         return None
 
@@ -86,7 +86,7 @@ class Queue:
         else:
             # What the pointer has not named yet may still be named: it is not passed over.
             newest = self.waiting.get(self.pointed)
-        return None if newest is not None and self._is_out_of_range(newest.entry.step) else newest
+        return None if newest is not None and self.is_out_of_range(newest.entry.step) else newest
 
     @property
     def awaits_pointer(self) -> bool:
@@ -97,12 +97,29 @@ class Queue:
     def sort(self) -> None:
         """By step: the first look is complete."""
         found = sorted(self.waiting.values(), key=lambda queued: order(queued.name, queued.entry))
-        self.waiting = {queued.name: queued for queued in found}
+        self.waiting = {queued.key: queued for queued in found}
 
-    def take_out(self, name: str) -> Queued | None:
-        """It is not there any more, or another one is."""
-        waiting, retrying = self.waiting.pop(name, None), self.retrying.pop(name, None)
+    def take_out(self, key: str) -> Queued | None:
+        """What has that key waits no more."""
+        waiting, retrying = self.waiting.pop(key, None), self.retrying.pop(key, None)
         return retrying if waiting is None else waiting
+
+    def lose(self, name: str) -> Queued | None:
+        """It is not there any more, or another one is. Returns it, unless a pin of it is kept."""
+        for among in (self.waiting, self.retrying):
+            queued = among.get(name)
+            if queued is not None and queued.hold is not None and not self._options.latest_only:
+                queued.keep()
+                # At its place, since it is still delivered in its turn.
+                among_now = {each.key: each for each in among.values()}
+                among.clear()
+                among.update(among_now)
+                return None
+        return self.take_out(name)
+
+    def has(self, queued: Queued) -> bool:
+        """Whether it waits, to be delivered or to be delivered again."""
+        return queued in (self.waiting.get(queued.key), self.retrying.get(queued.key))
 
     # What was delivered in vain.
 
@@ -112,23 +129,23 @@ class Queue:
         others = list(self.waiting.values())
         back = sorted([q for q in others if q.given_back] + [queued], key=lambda q: q.number)
         rest = [q for q in others if not q.given_back]
-        self.waiting = {q.name: q for q in back + rest}
+        self.waiting = {q.key: q for q in back + rest}
 
     def retry(self, queued: Queued, now: float) -> float:
         """Deliver it again, later. Returns after how many seconds."""
         delay = min(FIRST_DELAY * 2.0 ** (queued.attempts - 1), LONGEST_DELAY)
         queued.again = now + delay
-        self.retrying[queued.name] = queued
+        self.retrying[queued.key] = queued
         return delay
 
     def resume(self, now: float) -> None:
         """What is to be delivered again by now waits again."""
         for queued in [queued for queued in self.retrying.values() if queued.again <= now]:
-            del self.retrying[queued.name]
+            del self.retrying[queued.key]
             if self._options.latest_only:
-                self.waiting = {queued.name: queued, **self.waiting}
+                self.waiting = {queued.key: queued, **self.waiting}
             else:
-                self.waiting[queued.name] = queued  # The last one: it never blocks newer ones.
+                self.waiting[queued.key] = queued  # The last one: it never blocks newer ones.
 
     @property
     def next_retry(self) -> float:
@@ -140,13 +157,13 @@ class Queue:
         passed = list[Queued]()
         if self._options.latest_only:
             # What comes after it the pointer has not named yet; it is not passed over.
-            for name in list(self.waiting):
-                if name == queued.name:
+            for key in list(self.waiting):
+                if key == queued.key:
                     break
-                passed.append(self.waiting.pop(name))
+                passed.append(self.waiting.pop(key))
             passed += self.retrying.values()
             self.retrying.clear()
-        del self.waiting[queued.name]
+        del self.waiting[queued.key]
         self.delivered = queued
         self._count += 1
         queued.number, queued.given_back = self._count, False

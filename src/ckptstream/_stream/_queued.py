@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .._model import Checkpoint
+from .._pins import Hold
 from .._scan import Entry
 
 
@@ -49,7 +50,12 @@ class Moment(NamedTuple):
         return self.call >= needed.call and self.began >= needed.began
 
 
-@dataclass(slots=True)
+def kept_key(name: str, entry: Entry) -> str:
+    """What a checkpoint that is kept waits under: another one may have its name by now."""
+    return f"{name}\0{entry.generation}"  # what no name can be
+
+
+@dataclass(slots=True, eq=False)
 class Queued:
     """
     A finished checkpoint that waits to be delivered.
@@ -61,6 +67,10 @@ class Queued:
         number: Of its delivery, if there was one.
         given_back: Whether it was delivered to somebody who was cancelled.
         again: When it is delivered again, after one that has; on the event loop's clock.
+        out: Whether the user has it.
+        hold: Its pin, if it has one.
+        kept: Whether the pin is all there is: the checkpoint itself is gone, or is another one.
+        doubtful: Whether the pin's files may have been written to before it was gone.
     """
 
     name: str
@@ -71,9 +81,22 @@ class Queued:
     number: int = 0
     given_back: bool = False
     again: float = -math.inf
+    out: bool = False
+    hold: Hold | None = None
+    kept: bool = False
+    doubtful: bool = False
+
+    @property
+    def key(self) -> str:
+        """What it waits under."""
+        return kept_key(self.name, self.entry) if self.kept else self.name
+
+    def keep(self) -> None:
+        """It is not there any more, but pinned."""
+        self.kept = self.doubtful = True
 
     def checkpoint(self, run: str) -> Checkpoint:
-        """As the user sees it."""
+        """As the user sees it, where it was found."""
         entry, path = self.entry, os.path.join(run, self.name)
         assert entry.generation is not None
         return Checkpoint(path, entry.step, run, entry.layout, entry.generation)

@@ -73,19 +73,25 @@ class Roster:
         if directory in self._named or matches or directory not in self.runs:
             return None
         run = self._left[directory] = self.runs.pop(directory)
-        run.leave()
         self._agenda.forget(run)
+        run.leave()
+        run.touch()
         return run
 
     def shift(self, seconds: float) -> None:
         """Another event loop has begun, whose clock is so far ahead."""
-        for member in (*self.members(), *self._left.values()):
+        for member in self.everyone():
             member.shift(seconds)
 
     def members(self) -> Iterator[Run | Pattern]:
         """All that is looked at, patterns first."""
         yield from self.patterns
         yield from self.runs.values()
+
+    def everyone(self) -> Iterator[Run | Pattern]:
+        """Also the runs that have left."""
+        yield from self.members()
+        yield from self._left.values()
 
     def shown(self) -> Iterator[Run]:
         """The runs that a status speaks of: also those that have left, if they missed anything."""

@@ -16,6 +16,7 @@ from ._flight import Flight
 from ._hints import Hints
 from ._journal import Journal
 from ._ledger import Ledger
+from ._pinning import pinning
 from ._progress import Progress
 from ._queued import Asked, Moment
 from ._sight import Sight, Told
@@ -35,24 +36,9 @@ class Run:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_agenda",
-        "_ground",
-        "_hints",
-        "_journal",
-        "_listed",
-        "_looked",
-        "_moment",
-        "_timers",
-        "directory",
-        "flight",
-        "ledger",
-        "left",
-        "named",
-        "options",
-        "queue",
-        "sight",
-        "told",
+        *("__weakref__", "_agenda", "_ground", "_hints", "_journal", "_listed", "_looked"),
+        *("_moment", "_timers", "directory", "flight", "ledger", "left", "named", "options"),
+        *("pinning", "queue", "sight", "told"),
     )
 
     def __init__(
@@ -61,9 +47,9 @@ class Run:
         self.directory = directory
         self.named = True  # by the user, not by a pattern
         self.left = False  # it has gone, and nothing but a pattern had named it
-        progress = None if journal is None else Progress(journal)
-        self.ledger = Ledger(directory, options, progress)
+        self.ledger = Ledger(directory, options, None if journal is None else Progress(journal))
         self.queue = self.ledger.queue
+        self.pinning = pinning(directory, options, self.ledger)
         self.sight = Sight()
         self.told = Told()
         self.options = options
@@ -71,8 +57,8 @@ class Run:
         self._agenda = weakref.ref(agenda)
         self._journal = journal
         self.flight: Flight[Look] = Flight(directory)
-        self._moment = Moment()  # of the look in flight
-        self._looked = self._listed = Moment()  # of the last look, and of the last listing, merged
+        # Of the look in flight; of the last look, and of the last listing, that were merged.
+        self._moment = self._looked = self._listed = Moment()
         self._ground: Ground | None = None
         self._hints = Hints()
         self._timers = Timers(options.poll_interval)
@@ -97,7 +83,8 @@ class Run:
     def touch(self) -> None:
         """There is something to do: attend to it when the stream wakes, which is now."""
         agenda = self._agenda()
-        if agenda is not None and self.flight.watcher is not None:  # Else bind() does it.
+        # Else bind() does it; of one that has left there may be something to release.
+        if agenda is not None and (self.flight.watcher is not None or self.left):
             agenda.touch(self)
 
     # Looks.
@@ -112,14 +99,21 @@ class Run:
         """Live in the event loop of *watcher*; look at everything."""
         self._timers.restart()
         self.flight.bind(watcher, self, self.options.polls)
+        self.pinning.bind(watcher, self)
         self._hints.everything = True
         # A look in flight does not know what happened between the two loops.
         self._moment = self._moment._replace(thorough=False)
         self.touch()
 
+    def unbind(self) -> None:
+        """Leave that event loop."""
+        self.flight.unbind()
+        self.pinning.unbind()
+
     def wants_look(self, now: float) -> bool:
         """Whether to look now, at whatever may have changed."""
-        return not self.flight.looking and (bool(self._hints) or self._timers.next <= now)
+        can = not (self.left or self.flight.looking)
+        return can and (bool(self._hints) or self._timers.next <= now)
 
     def wants_to_verify(self, now: float, call: int) -> bool:
         """Whether to look now, since the next checkpoint was not verified in this call."""
@@ -127,7 +121,7 @@ class Run:
 
     def _is_verified(self, call: int) -> bool:
         head = self.queue.candidate()
-        if head is None:
+        if head is None or head.kept:
             return True
         # With min_interval_secs a call may be much older than the moment that counts.
         needed = Moment(call, self.queue.eligible)
@@ -144,12 +138,18 @@ class Run:
 
     def may_deliver(self, now: float) -> bool:
         """Whether nothing but a verification stands between the user and what is queued."""
-        answers = self.sight.look.trouble is None and self.flight.hangs is None
-        return answers and self.queue.eligible <= now
+        return self._answers and self.queue.eligible <= now
+
+    @property
+    def _answers(self) -> bool:
+        """Whether what is to be delivered next can be had."""
+        head = self.queue.candidate()
+        is_there = self.sight.look.trouble is None or (head is not None and head.kept)
+        return is_there and self.flight.hangs is None and not self.pinning.blocks
 
     def ready(self, now: float, call: int) -> bool:
         """Whether the next checkpoint may be handed out as it stands."""
-        if self.queue.candidate() is None or not self.may_deliver(now):
+        if self.queue.candidate() is None or not (self.may_deliver(now) and self.pinning.ready):
             return False
         if self.options.latest_only and (self._hints or self.flight.looking):
             return False
@@ -157,9 +157,12 @@ class Run:
 
     def due(self, now: float) -> float:
         """When there will be something to do, if nothing happens before."""
+        due = self.pinning.due(now)
         if self.flight.looking:
-            return self.flight.asked_again(now)
-        due = min(self._timers.next, self.queue.next_retry)
+            return min(due, self.flight.asked_again(now))
+        if self.left:
+            return due
+        due = min(due, self._timers.next, self.queue.next_retry)
         waits = self.queue.eligible > now and self.queue.candidate() is not None
         return min(due, self.queue.eligible) if waits else due
 
@@ -170,7 +173,7 @@ class Run:
         thorough = self._timers.safety_at <= now
         full = self._hints.everything or thorough or self._timers.poll_at <= now
         head = self.queue.candidate()
-        if head is not None:
+        if head is not None and not head.kept:
             self._hints.verify(head.name)
             full |= self.options.latest_only and self.sight.look.watcher == "poll"
         self._moment = Moment(call, now, self._hints.events, thorough)
@@ -281,15 +284,14 @@ class Run:
     @property
     def exhausted(self) -> bool:
         """After the last look: whether there is nothing left to deliver."""
-        out_of_reach = self.flight.hangs is not None or self.sight.look.trouble is not None
-        return out_of_reach or self.queue.candidate() is None
+        return self.queue.candidate() is None or not self._answers
 
     def leave(self) -> None:
         """The directory is gone for good, as far as can be known: what was queued is lost."""
-        self.flight.unbind()
+        self.flight.unbind()  # Not the pins: what is out is released when it is done.
         self.flight.expire()
-        self._hints.everything = True
         self.ledger.lose_all()
+        self.ledger.give_up_kept()
         self.left, self.sight, self._ground = True, Sight(), None
 
     def abandon(self) -> None:

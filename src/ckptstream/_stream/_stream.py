@@ -45,11 +45,11 @@ class CheckpointStream:
                 return checkpoint
             timeout_fn = self.engine.options.timeout_fn
             assert timeout_fn is not None
-            with self.engine.asking():
+            with self.engine.guard, self.engine.expiry.asking():
                 answer = timeout_fn()
                 if inspect.isawaitable(answer):
                     answer = await answer
-            self.engine.answer(bool(answer))
+            self.engine.expiry.answer(bool(answer))
 
     async def aclose(self) -> None:
         """
@@ -68,6 +68,7 @@ class CheckpointStream:
             CursorError: It cannot be used; the message says why, and what to do.
         """
         await self.engine.open()
+        await self.engine.keep()
         return self
 
     async def __aexit__(

@@ -29,7 +29,10 @@ def waiting_for(run: Run) -> str:
         return "waiting for the first look"
     if look.trouble is not None:
         return _trouble(look, run.ledger.looked)
-    if ledger.queue.candidate() is not None:
+    head = ledger.queue.candidate()
+    if head is not None and run.pinning.blocks:
+        return f"waiting to pin {head.name}: {run.pinning.reason or 'the storage does not answer'}"
+    if head is not None:
         return "finished checkpoints wait to be delivered"
     if ledger.queue.awaits_pointer:
         return f"waiting for the pointer to name {next(reversed(ledger.queue.waiting))}"
@@ -40,7 +43,8 @@ def waiting_for(run: Run) -> str:
     if newest is not None and not _is_overtaken(run, newest):
         return f"waiting for {newest}: {pending[newest]}"
     if ledger.queue.retrying:
-        return f"waiting to deliver {next(iter(ledger.queue.retrying))} again, which has failed"
+        failed = next(iter(ledger.queue.retrying.values()))
+        return f"waiting to deliver {failed.name} again, which has failed"
     if not ledger.entries:
         return "waiting for the first checkpoint"
     return "waiting for the next checkpoint"
@@ -103,7 +107,8 @@ def status_of(run: Run) -> RunStatus:
         skipped=ledger.queue.skipped,
         unanswered=run.flight.hangs,
         set_aside=ledger.outcomes.set_aside,
-        retrying={name: each.reason for name, each in ledger.queue.retrying.items()},
+        retrying={each.name: each.reason for each in ledger.queue.retrying.values()},
+        pinned=run.pinning.names,
     )
 
 
@@ -179,7 +184,8 @@ def report(run: Run) -> None:
     Each new reason for waiting is one INFO record; what needs a person is one WARNING.
     """
     told, look = run.told, run.sight.look
-    if run.flight.hangs is not None or look.trouble is not None or run.queue.candidate() is None:
+    waits = run.queue.candidate() is None or run.pinning.blocks
+    if run.flight.hangs is not None or look.trouble is not None or waits:
         reason = waiting_for(run)
         if reason != told.reason:
             told.reason = reason
@@ -206,6 +212,8 @@ def _warn(run: Run, reason: str) -> None:
         _once(run, f"{reason}: it joins when that one is closed, or give this one its own cursor")
     elif look.trouble is not None:
         _once(run, f"{reason}: it is waited for; check its permissions and its mount")
+    elif run.pinning.blocks:
+        _once(run, f"{reason}: it is tried again, and not delivered before", "pins")
     elif look.foreign is not None and look.foreign.below:
         _once(run, reason, "a level too high")
     elif look.foreign is not None and not run.ledger.entries:

@@ -20,6 +20,7 @@ WatcherChoice: TypeAlias = 'Literal["auto", "inotify", "poll"] | Watcher'
 
 Done: TypeAlias = Literal["next", "explicit"]
 
+PINS = 8  # checkpoints of a run that are pinned before their turn comes
 POLL_INTERVAL = 1.0  # seconds between two looks where no events can be trusted
 
 
@@ -39,6 +40,7 @@ class Options:
     cursor: str | None = None
     done: Done = "next"
     retries: int = 0
+    pin: int = 0  # how many checkpoints of a run, beside the next one; 0: none at all
     pointers: tuple[PointerLayout, ...] = field(init=False)
     pointer_names: tuple[str, ...] = field(init=False)
 
@@ -50,6 +52,11 @@ class Options:
             return self.layout.match(name) is not None
         except Exception:
             return True  # Not for whoever reads the events: the look raises it to its own caller.
+
+    @property
+    def needs_block(self) -> bool:
+        """Whether there is something to open and to close, in a block."""
+        return self.cursor is not None or bool(self.pin)
 
     @property
     def polls(self) -> bool:
@@ -175,6 +182,15 @@ def count(name: str, value: object, least: int) -> int:
     if value < least:
         raise ValueError(f"{name}={value!r} is too few: give {least} or more")
     return value
+
+
+def pins(name: str, value: object) -> int:
+    """How many checkpoints of a run are pinned before their turn comes; 0: pins are not wanted."""
+    if isinstance(value, bool):
+        return PINS if value else 0
+    if not isinstance(value, int):
+        raise TypeError(f"{name}={value!r} is neither True nor False, nor a number of checkpoints")
+    return count(name, value, least=1)
 
 
 def one_argument(name: str, value: T) -> T:

@@ -42,6 +42,12 @@ class Call(Generic[T]):
         self._pool = None  # Whoever keeps an error keeps this, but need not keep idle threads.
         return self._job.take()
 
+    async def until_ended(self) -> None:
+        """Wait until it has ended, or hangs; what it returns or raises is dropped."""
+        while not self._ended.is_set() and self._job.hangs is None:
+            with anyio.move_on_after(HUNG_AFTER):
+                await self._ended.wait()
+
 
 def _make(pool: Pool, function: Callable[[Callable[[], None]], T], alive: Callable[[], None]) -> T:
     """Make the call. Until it begins it holds *pool*, which drops what has not when it goes."""

@@ -43,10 +43,15 @@ def follow(
     cursor: StrPath | None = None,
     done: Done = "next",
     retries: int = 0,
+    pin: bool | int = False,
     poll_interval: float | None = None,
     watcher: WatcherChoice = "auto",
 ) -> CheckpointStream:
-    """`ckptstream.follow` for `for`; a plain *timeout_fn* runs in the caller's thread."""
+    """
+    `ckptstream.follow` for `for`; a plain *timeout_fn* runs in the caller's thread.
+
+    With *pin*, what arrives between two calls is pinned by the next one, if it is still there.
+    """
     stream = _follow(
         *checkpoint_dirs,
         layout=layout,
@@ -59,6 +64,7 @@ def follow(
         cursor=cursor,
         done=done,
         retries=retries,
+        pin=pin,
         poll_interval=poll_interval,
         watcher=watcher,
     )

@@ -83,7 +83,7 @@ class CheckpointStream:
             said = timeout_fn()
             answer = wait_for(said) if inspect.isawaitable(said) else bool(said)
         finally:
-            self._engine.answer(answer)  # If it raised, the wait starts anew.
+            self._engine.expiry.answer(answer)  # If it raised, the wait starts anew.
 
     def done(self, checkpoint: Checkpoint) -> None:
         """Say that a checkpoint is done; see `ckptstream.CheckpointStream.done`."""
@@ -134,7 +134,7 @@ class CheckpointStream:
 
     def __enter__(self) -> CheckpointStream:
         """Open the cursor, if there is one; see `ckptstream.CheckpointStream.__aenter__`."""
-        if self._engine.options.cursor is not None:
+        if self._engine.options.needs_block:
             self._home.run(partial(self._visit, self._engine.open))
         return self
 
@@ -145,7 +145,7 @@ class CheckpointStream:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-        if self._engine.options.cursor is not None:
+        if self._engine.options.needs_block:
             with self._busy:  # A call in another thread ends first.
                 if self._kept is not None:
                     self._engine.handed.take_back(self._kept)

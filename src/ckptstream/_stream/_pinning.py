@@ -1,0 +1,284 @@
+"""What of one run is pinned: the next few before they are delivered, each until it is done."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from itertools import islice
+from typing import TypeAlias
+
+import anyio
+
+from .._errors import CheckpointGone, PinUnsupported
+from .._model import Checkpoint
+from .._pins import Hold, take
+from .._stores import mount_point
+from .._threads import HUNG_AFTER, Call, HandOver
+from .._watchers import Watcher
+from ..layouts import Layout
+from ._flight import Flight, Passenger
+from ._ledger import Ledger
+from ._queued import Queued
+from .arguments import Options
+
+# Waits until links have been removed, or the storage hangs.
+Removal: TypeAlias = Callable[[], Awaitable[None]]
+
+_LATER = 1.0  # seconds until what could not be pinned is tried again
+
+
+class NoPins:
+    """What a run has if nothing of it is to be pinned; one for all, of which there may be many."""
+
+    __slots__ = ()
+
+    ready, blocks, reason = True, False, ""
+    names: tuple[str, ...] = ()
+
+    def attend(self, now: float, run: Passenger) -> str | None:
+        """Nothing is pinned."""
+
+    def due(self, now: float) -> float:
+        """Never."""
+        return math.inf
+
+    def bind(self, watcher: Watcher, run: Passenger) -> None:
+        """Nothing is told."""
+
+    def unbind(self) -> None:
+        """Nothing is told."""
+
+    def close(self) -> list[Removal]:
+        """Nothing is released."""
+        return []
+
+
+_NO_PINS = NoPins()
+
+
+def pinning(directory: str, options: Options, ledger: Ledger) -> Pinning | NoPins:
+    """What pins the checkpoints of a run, if they are to be."""
+    return Pinning(directory, options, ledger) if options.pin else _NO_PINS
+
+
+class Pinning:
+    """
+    The pins of one run; a thread makes one at a time.
+
+    A pin is made as soon as a checkpoint waits. If it is deleted then, or written again, the pin
+    is delivered in its place, unless somebody has written to its files: a link is the same file.
+
+    Attributes:
+        reason: Why the next one cannot be pinned, in words; empty if nothing is wrong.
+    """
+
+    __slots__ = (
+        *("_again", "_ahead", "_directory", "_flight", "_layout", "_ledger", "_pinned"),
+        *("_refused", "_taking", "_target", "reason"),
+    )
+
+    def __init__(self, directory: str, options: Options, ledger: Ledger) -> None:
+        self._directory = directory
+        self._layout: Layout = options.layout
+        # Of the others only the newest is delivered: it is pinned as long as it is that.
+        self._ahead = 0 if options.latest_only else options.pin
+        self._ledger = ledger
+        self._flight: Flight[Hold | None] = Flight(directory)
+        self.reason = ""
+        self._pinned = list[Queued]()
+        self._target: Queued | None = None  # whom the thread is at work for
+        self._taking: HandOver[Hold] | None = None  # None: it looks whether a pin is intact
+        self._refused: Queued | None = None  # who was gone, as the thread says
+        self._again = -math.inf  # when it is tried again
+
+    def attend(self, now: float, run: Passenger) -> str | None:
+        """
+        See to it that what is wanted is pinned, and nothing else.
+
+        Args:
+            now: The time, on the event loop's clock.
+            run: Whom to tell when a thread has done its work.
+
+        Returns:
+            A name to look into, since it was gone when it was to be pinned.
+
+        Raises:
+            PinUnsupported: No pins can be made.
+        """
+        doubtful = self._land(now) if self._flight.has_landed else None
+        self._release_idle()
+        failed = now < self._again and self._refused is None
+        if self._flight.watcher is not None and not (self._flight.looking or failed):
+            self._begin(now, run)
+        return doubtful
+
+    def bind(self, watcher: Watcher, run: Passenger) -> None:
+        """Live in the event loop of *watcher*."""
+        self._flight.bind(watcher, run, polls=True)
+
+    def unbind(self) -> None:
+        """Leave it."""
+        self._flight.unbind()
+
+    def _land(self, now: float) -> str | None:
+        target, self._target = self._target, None
+        taking, self._taking = self._taking, None
+        assert target is not None
+        self._refused, self._again = None, -math.inf
+        try:
+            hold = self._flight.take()
+        except CheckpointGone:
+            self._refused, self._again = target, now + _LATER
+            return target.name
+        except PinUnsupported as error:
+            self.reason, self._again = error.reason, now + _LATER
+            raise
+        except OSError as error:
+            self.reason, self._again = error.strerror or str(error), now + _LATER
+            return None
+        self.reason = ""
+        if taking is not None:
+            target.hold = hold
+            self._pinned.append(target)
+        elif hold is not None:
+            target.doubtful = False
+        else:
+            self._ledger.give_up(target)
+        return None
+
+    def _begin(self, now: float, run: Passenger) -> None:
+        for queued in self._pinned:
+            if queued.doubtful and queued.hold is not None:
+                self._start(queued, partial(_if_intact, queued.hold), run)
+                return
+        target = self._next(now)
+        if target is not None:
+            checkpoint = target.checkpoint(self._directory)
+            taking = HandOver(partial(_take, checkpoint, self._layout), Hold.release)
+            self._start(target, taking.run, run)
+            self._taking = taking
+
+    def _start(
+        self, target: Queued, call: Callable[[Callable[[], None]], Hold | None], run: Passenger
+    ) -> None:
+        watcher = self._flight.watcher
+        assert watcher is not None
+        self._target, self._taking = target, None
+        self._flight.start(call, run, first=True)
+        watcher.begin()
+
+    def _next(self, now: float) -> Queued | None:
+        """Whom to pin: the next one to be delivered before all others."""
+        queue = self._ledger.queue
+        head = queue.candidate()
+        ahead: Iterable[Queued] = (
+            () if self._is_full else islice(queue.waiting.values(), self._ahead + 1)
+        )
+        for queued in (head, *ahead):
+            refused = queued is self._refused and now < self._again
+            if queued is not None and queued.hold is None and not refused:
+                return queued
+        return None
+
+    def _idle(self) -> list[Queued]:
+        """Who is pinned, neither out nor the next one; those of whom nothing else is left first."""
+        head = self._ledger.queue.candidate()
+        idle = [queued for queued in self._pinned if not queued.out and queued is not head]
+        return sorted(idle, key=lambda queued: not queued.kept)
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._idle()) >= self._ahead
+
+    def _release_idle(self) -> None:
+        queue = self._ledger.queue
+        for queued in [each for each in self._pinned if not each.out]:
+            if not queue.has(queued) or queue.is_out_of_range(queued.entry.step):
+                self._release(queued)
+        for queued in self._idle()[self._ahead :]:
+            if queued.kept:
+                self._ledger.give_up(queued)
+            self._release(queued)
+
+    def _release(self, queued: Queued) -> None:
+        self._pinned.remove(queued)
+        hold, queued.hold = queued.hold, None
+        if hold is not None:
+            self._remove([hold])
+
+    def _remove(self, holds: Sequence[Hold]) -> Call[None]:
+        return Call(partial(_release_all, holds), partial(mount_point, self._directory))
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next one is pinned."""
+        head = self._ledger.queue.candidate()
+        return head is not None and head.hold is not None and not head.doubtful
+
+    @property
+    def blocks(self) -> bool:
+        """Whether the next one cannot be delivered, since it cannot be pinned."""
+        fails = bool(self.reason) or self._flight.hangs is not None
+        return fails and not self.ready
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is pinned."""
+        return tuple(queued.name for queued in self._pinned)
+
+    def due(self, now: float) -> float:
+        """When there will be something to do, if nothing happens before."""
+        if self._flight.looking:
+            return self._flight.asked_again(now)
+        return self._again if self._again > now else math.inf
+
+    def close(self) -> list[Removal]:
+        """Release all, also what a thread is about to pin. Returns what to wait for."""
+        taking, self._taking = self._taking, None
+        made = None if taking is None else taking.leave()
+        holds = [] if made is None else [made]
+        removals: list[Removal] = [self._flight.until_landed] if self._flight.looking else []
+        for queued in self._pinned:
+            if queued.hold is not None:
+                holds.append(queued.hold)
+                queued.hold = None
+        self._pinned.clear()
+        if holds:
+            removals.append(self._remove(holds).until_ended)
+        return removals
+
+
+def _take(
+    checkpoint: Checkpoint,
+    layout: Layout,
+    alive: Callable[[], None],
+    is_wanted: Callable[[], bool],
+) -> Hold:
+    hold = take(checkpoint, layout, alive, is_wanted)
+    hold.remember(alive)
+    return hold
+
+
+def _if_intact(hold: Hold, alive: Callable[[], None]) -> Hold | None:
+    return hold if hold.is_intact(alive) else None
+
+
+def _release_all(holds: Sequence[Hold], alive: Callable[[], None]) -> None:
+    for hold in holds:
+        hold.release(alive)
+
+
+async def until_removed(removals: Sequence[Removal]) -> None:
+    """Wait for all of them; when cancelled, 1 second longer at most."""
+    try:
+        await _until_removed(removals)
+    except anyio.get_cancelled_exc_class():
+        with anyio.move_on_after(HUNG_AFTER, shield=True):
+            await _until_removed(removals)
+        raise
+
+
+async def _until_removed(removals: Sequence[Removal]) -> None:
+    for removal in removals:
+        await removal()

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from observing import until
@@ -17,6 +18,8 @@ import ckptstream.sync
 from ckptstream import Checkpoint
 from ckptstream._pins._hold import DIRECTORY
 from ckptstream.testing import save
+
+T = TypeVar("T")
 
 Contents = dict[str, bytes]
 
@@ -92,3 +95,51 @@ def at_link(number: int, call: Callable[[], object]) -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(os, "link", counted)
         yield sources
+
+
+class Suspended(Awaitable[T]):
+    """
+    Awaits something, and calls *call* right before its n-th suspension, counted from 1.
+
+    Attributes:
+        reached: Whether it was suspended so often.
+    """
+
+    def __init__(self, awaitable: Awaitable[T], number: int, call: Callable[[], object]) -> None:
+        self._awaitable = awaitable
+        self._number = number
+        self._call = call
+        self.reached = False
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        iterator, count = self._awaitable.__await__(), 0
+        answer: Any = None
+        error: BaseException | None = None
+        while True:
+            try:
+                asked = iterator.send(answer) if error is None else iterator.throw(error)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            count += 1
+            if count == self._number:
+                self.reached = True
+                self._call()
+            answer, error = None, None
+            try:
+                answer = yield asked
+            except BaseException as thrown:
+                error = thrown
+
+
+@contextmanager
+def no_links(error: int) -> Iterator[None]:
+    """
+    Has every call of `os.link` fail.
+    """
+
+    def fail(source: str, target: str) -> None:
+        raise OSError(error, os.strerror(error), source, None, target)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(os, "link", fail)
+        yield

@@ -8,24 +8,22 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 import anyio.from_thread
 import anyio.lowlevel
 import pytest
 from observing import NATIVE_LOOPS, SECONDS, until
-from pinning import at_link, checkpoint_in, files_of, left, no_pins_left
+from pinning import Suspended, at_link, checkpoint_in, files_of, left, no_pins_left
 
 from ckptstream import Checkpoint, pin
 from ckptstream._pins import Hold, _pin, take
 from ckptstream._threads import HandOver
 
 pytestmark = pytest.mark.anyio
-
-T = TypeVar("T")
 
 AT_ONCE = 1.0  # seconds; a busy machine takes a while to run a thread
 
@@ -36,40 +34,6 @@ def ckpt(run: Path) -> Checkpoint:
     Of the layout "hf": seven files in a directory.
     """
     return checkpoint_in(run)
-
-
-class Suspended(Awaitable[T]):
-    """
-    Awaits something, and calls *call* right before its n-th suspension, counted from 1.
-
-    Attributes:
-        reached: Whether it was suspended so often.
-    """
-
-    def __init__(self, awaitable: Awaitable[T], number: int, call: Callable[[], object]) -> None:
-        self._awaitable = awaitable
-        self._number = number
-        self._call = call
-        self.reached = False
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        iterator, count = self._awaitable.__await__(), 0
-        answer: Any = None
-        error: BaseException | None = None
-        while True:
-            try:
-                asked = iterator.send(answer) if error is None else iterator.throw(error)
-            except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]
-            count += 1
-            if count == self._number:
-                self.reached = True
-                self._call()
-            answer, error = None, None
-            try:
-                answer = yield asked
-            except BaseException as thrown:
-                error = thrown
 
 
 def task_canceller() -> Callable[[], object]:

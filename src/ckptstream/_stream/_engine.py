@@ -101,11 +101,10 @@ class Engine:
         return self._hand_out(await self._find())
 
     def _begin_call(self) -> None:
-        if self._ended is None:
-            if self._journal is not None:
-                self._journal.require()
-            if self.options.pin and not self._entered:
-                raise RuntimeError(f"pin=True {OPEN_A_BLOCK}")
+        if self._journal is not None and self._ended is None:
+            self._journal.require()
+        if self.options.pin and not (self._entered or self._ended):
+            raise RuntimeError(f"pin=True {OPEN_A_BLOCK}")
         self._bind()
         if self._journal is None or self._journal.is_open:
             self.handed.settle()
@@ -192,6 +191,8 @@ class Engine:
 
     async def open(self) -> None:
         """The user enters the block. Raises `CursorError`."""
+        if self._entered and self.options.needs_block:
+            raise RuntimeError("a stream's block can be entered once")
         if self._journal is not None:
             self._journal.bind(self._current())  # Only that: cancelled, it leaves nothing.
             await self._journal.open(self._following.roster.runs)

@@ -165,8 +165,6 @@ class Journal:
         Raises:
             CursorError: It cannot be used, or another open stream has one of the runs.
         """
-        if self.cursor is not None:
-            raise RuntimeError("a stream's block can be entered once")
         opening = Opening(self._path, directories)
         self._start(opening.run)
         try:

@@ -74,6 +74,7 @@ class Ledger:
             if look.trouble is Trouble.MISSING:
                 # Nothing was there at the start, so nothing of it is passed over.
                 self._baseline_due = False
+                self.queue.lose_all()
                 if self.outcomes.progress is not None:
                     self.outcomes.progress.take_baseline()
             return
@@ -259,8 +260,7 @@ class Ledger:
         entry = self.entries.get(name)
         if entry is not None and entry.missing is None and entry.generation == generation:
             return True
-        if queued.hold is not None and not self._options.latest_only:
-            queued.keep()
+        if self.queue.keeps(queued):
             return True
         self._forget(queued)
         if entry is None or entry.missing is None:

@@ -75,7 +75,7 @@ class Pinning:
 
     __slots__ = (
         *("_again", "_ahead", "_directory", "_flight", "_layout", "_ledger", "_pinned"),
-        *("_refused", "_taking", "_target", "reason"),
+        *("_refused", "_removals", "_taking", "_target", "_unwanted", "reason"),
     )
 
     def __init__(self, directory: str, options: Options, ledger: Ledger) -> None:
@@ -87,6 +87,8 @@ class Pinning:
         self._flight: Flight[Hold | None] = Flight(directory)
         self.reason = ""
         self._pinned = list[Queued]()
+        self._unwanted = list[Hold]()
+        self._removals = list[Call[None]]()
         self._target: Queued | None = None  # whom the thread is at work for
         self._taking: HandOver[Hold] | None = None  # None: it looks whether a pin is intact
         self._refused: Queued | None = None  # who was gone, as the thread says
@@ -116,10 +118,24 @@ class Pinning:
     def bind(self, watcher: Watcher, run: Passenger) -> None:
         """Live in the event loop of *watcher*."""
         self._flight.bind(watcher, run, polls=True)
+        self._leave_unbegun()
 
     def unbind(self) -> None:
         """Leave it."""
         self._flight.unbind()
+        self._leave_unbegun()
+
+    def _leave_unbegun(self) -> None:
+        # Nobody takes what the old loop's threads may still make.
+        if self._taking is not None and not self._flight.looking:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """What is being pinned is not wanted any more."""
+        taking, self._taking = self._taking, None
+        made = None if taking is None else taking.leave()
+        if made is not None:
+            self._unwanted.append(made)
 
     def _land(self, now: float) -> str | None:
         target, self._target = self._target, None
@@ -200,15 +216,21 @@ class Pinning:
             if queued.kept:
                 self._ledger.give_up(queued)
             self._release(queued)
+        self._remove()
 
     def _release(self, queued: Queued) -> None:
         self._pinned.remove(queued)
         hold, queued.hold = queued.hold, None
         if hold is not None:
-            self._remove([hold])
+            self._unwanted.append(hold)
 
-    def _remove(self, holds: Sequence[Hold]) -> Call[None]:
-        return Call(partial(_release_all, holds), partial(mount_point, self._directory))
+    def _remove(self) -> None:
+        """Have a thread remove what is not wanted any more."""
+        if self._unwanted:
+            holds, self._unwanted = self._unwanted, []
+            under_way = [removal for removal in self._removals if not removal.ended]
+            lane = partial(mount_point, self._directory)
+            self._removals = [*under_way, Call(partial(_release_all, holds), lane)]
 
     @property
     def ready(self) -> bool:
@@ -235,18 +257,12 @@ class Pinning:
 
     def close(self) -> list[Removal]:
         """Release all, also what a thread is about to pin. Returns what to wait for."""
-        taking, self._taking = self._taking, None
-        made = None if taking is None else taking.leave()
-        holds = [] if made is None else [made]
-        removals: list[Removal] = [self._flight.until_landed] if self._flight.looking else []
-        for queued in self._pinned:
-            if queued.hold is not None:
-                holds.append(queued.hold)
-                queued.hold = None
-        self._pinned.clear()
-        if holds:
-            removals.append(self._remove(holds).until_ended)
-        return removals
+        self._abandon()
+        for queued in list(self._pinned):
+            self._release(queued)
+        self._remove()
+        landing = [self._flight.until_landed] if self._flight.looking else []
+        return [*landing, *(removal.until_ended for removal in self._removals)]
 
 
 def _take(

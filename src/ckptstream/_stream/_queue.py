@@ -106,16 +106,30 @@ class Queue:
 
     def lose(self, name: str) -> Queued | None:
         """It is not there any more, or another one is. Returns it, unless a pin of it is kept."""
-        for among in (self.waiting, self.retrying):
-            queued = among.get(name)
-            if queued is not None and queued.hold is not None and not self._options.latest_only:
-                queued.keep()
-                # At its place, since it is still delivered in its turn.
-                among_now = {each.key: each for each in among.values()}
-                among.clear()
-                among.update(among_now)
-                return None
-        return self.take_out(name)
+        queued = self.waiting.get(name) or self.retrying.get(name)
+        if queued is None or not self.keeps(queued):
+            return self.take_out(name)
+        self._enter_again()
+        return None
+
+    def keeps(self, queued: Queued) -> bool:
+        """It is gone, or another one: whether a pin of it is kept, for it to be delivered."""
+        if queued.hold is None or self._options.latest_only:
+            return False
+        queued.kept = queued.doubtful = True
+        return True
+
+    def lose_all(self) -> None:
+        """The run is not there: what is pinned is kept, and nobody knows of the rest."""
+        for queued in (*self.waiting.values(), *self.retrying.values()):
+            if not queued.kept:
+                self.keeps(queued)
+        self._enter_again()
+
+    def _enter_again(self) -> None:
+        """Some have another key: each at its place, since it is still delivered in its turn."""
+        self.waiting = {queued.key: queued for queued in self.waiting.values()}
+        self.retrying = {queued.key: queued for queued in self.retrying.values()}
 
     def has(self, queued: Queued) -> bool:
         """Whether it waits, to be delivered or to be delivered again."""

@@ -91,10 +91,6 @@ class Queued:
         """What it waits under."""
         return kept_key(self.name, self.entry) if self.kept else self.name
 
-    def keep(self) -> None:
-        """It is not there any more, but pinned."""
-        self.kept = self.doubtful = True
-
     def checkpoint(self, run: str) -> Checkpoint:
         """As the user sees it, where it was found."""
         entry, path = self.entry, os.path.join(run, self.name)

@@ -32,6 +32,11 @@ class Call(Generic[T]):
         self._ended = anyio.Event()
         pool.submit(self._job, self._ended.set)
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has returned or raised."""
+        return self._job.done
+
     async def wait(self) -> T:
         """Wait for what it returns or raises. A cancelled waiter leaves at once."""
         while not self._ended.is_set():
@@ -44,7 +49,8 @@ class Call(Generic[T]):
 
     async def until_ended(self) -> None:
         """Wait until it has ended, or hangs; what it returns or raises is dropped."""
-        while not self._ended.is_set() and self._job.hangs is None:
+        while not (self.ended or self._job.hangs is not None):
+            # If it was begun in another event loop, that one is told.
             with anyio.move_on_after(HUNG_AFTER):
                 await self._ended.wait()
 

@@ -239,11 +239,15 @@ def test_what_timeout_fn_raises(run: Path, error: Exception, awaits: bool) -> No
     It reaches the caller unchanged, and the stream stays usable.
     """
 
+    errors = [error]
+
     def fail() -> bool:
-        raise error
+        if errors:
+            raise errors.pop()
+        return False  # Where looks are slow, it is asked again.
 
     async def afail() -> bool:
-        raise error
+        return fail()
 
     stream = sync.follow(run, timeout=0.01, timeout_fn=afail if awaits else fail)
     with pytest.raises(type(error)) as caught:

@@ -15,13 +15,15 @@ class Expiry:
     The timeout of one stream.
 
     Attributes:
+        timeout: Seconds to wait for one checkpoint, at most; None: without end.
         ending: Why a last look is to be taken; None: it is not.
     """
 
-    __slots__ = ("_deadline", "_options", "ending")
+    __slots__ = ("_asks", "_deadline", "ending", "timeout")
 
     def __init__(self, options: Options) -> None:
-        self._options = options
+        self.timeout = options.timeout
+        self._asks = options.timeout_fn is not None
         self._deadline: float | None = None  # survives cancelled calls
         self.ending: str | None = None
 
@@ -32,12 +34,12 @@ class Expiry:
         Args:
             first_eligible: When a checkpoint could be delivered at all, given the time now.
         """
-        timeout, now = self._options.timeout, anyio.current_time()
-        if timeout is None or self.ending is not None:
+        if self.timeout is None or self.ending is not None:
             return None
+        now = anyio.current_time()
         if self._deadline is None:
-            self._deadline = first_eligible(now) + timeout
-        if self._deadline <= now and self._options.timeout_fn is None:
+            self._deadline = first_eligible(now) + self.timeout
+        if self._deadline <= now and not self._asks:
             self.expire()  # There is only the last look left, and no other before it.
             return None
         return self._deadline - now

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from types import TracebackType
 
 import anyio
@@ -142,8 +141,8 @@ async def wait_for_new_checkpoint(
                 return found.path
             if options.timeout is not None:
                 # The same one saved again is not what is waited for.
-                left = max(0.0, begin + options.timeout - anyio.current_time())
-                stream.engine.options = replace(options, timeout=left)
+                left = begin + options.timeout - anyio.current_time()
+                stream.engine.expiry.timeout = max(0.0, left)
     return None
 
 

@@ -132,6 +132,27 @@ def test_what_a_cursor_cannot_be(
         call(name, run, **options)
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (-1, "pin=-1 is too few: give 1 or more"),
+        (0, "pin=0 is too few: give 1 or more"),
+        (2.0, "pin=2.0 is neither True nor False, nor a number of checkpoints"),
+        ("yes", "pin='yes' is neither True nor False, nor a number of checkpoints"),
+        (None, "pin=None is neither True nor False, nor a number of checkpoints"),
+    ],
+)
+@each("pin")
+def test_what_cannot_be_pinned(
+    run: Path, name: str, argument: str, value: object, expected: str
+) -> None:
+    """
+    `TypeError` or `ValueError` with what to do.
+    """
+    with pytest.raises((TypeError, ValueError), match=re.escape(expected)):
+        call(name, run, **{argument: value})
+
+
 @each("poll_interval")
 def test_polling_without_rest(run: Path, name: str, argument: str) -> None:
     """

@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -267,6 +268,66 @@ async def test_a_cancelled_call_loses_nothing(run: Path) -> None:
                 await anyio.lowlevel.checkpoint()
 
     assert [1, 2] == found
+
+
+# Restarts.
+
+
+@virtual
+async def test_what_is_left_at_the_end_of_the_block_is_missed(
+    run: Path, tmp_path: Path, watcher: ManualWatcher
+) -> None:
+    """
+    Once: the cursor knows, and the next stream does not say it again.
+    """
+    options: dict[str, Any] = {"cursor": tmp_path / "evals.db", "timeout": 60}
+    for step in (1, 2, 3):
+        train(run, step)
+    async with follow(run, watcher, **options) as stream:
+        await anext(stream)
+        await watcher.waiting()
+        delete(run, 1, 2)
+        await noticed(watcher)
+    assert [(2, True)] == missed(stream)
+
+    async with follow(run, watcher, **options) as stream:
+        assert [3] == [checkpoint.step async for checkpoint in stream]
+        assert [] == missed(stream)
+
+
+KILLED = """
+import os, signal, sys
+import anyio, ckptstream
+async def main(run, cursor):
+    async with ckptstream.follow(run, layout="step_{step}/DONE", pin=True, cursor=cursor) as stream:
+        checkpoint = await anext(stream)
+        os.kill(os.getpid(), signal.SIGKILL)
+anyio.run(main, *sys.argv[1:], backend="BACKEND")
+"""
+
+
+@linux
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+async def test_what_a_killed_process_leaves_is_removed_by_the_next_start(
+    run: Path, tmp_path: Path, watcher: ManualWatcher, backend: str
+) -> None:
+    """
+    Also if that one finds nothing to pin; what was not done comes again.
+    """
+    train(run, 1)
+    program, cursor = KILLED.replace("BACKEND", backend), tmp_path / "evals.db"
+    done = await anyio.run_process(
+        [sys.executable, "-c", program, str(run), str(cursor)], check=False
+    )
+    assert -signal.SIGKILL == done.returncode
+    assert left(run)
+
+    (run / "step_1").rename(run / "hidden")
+    async with follow(run, watcher):
+        await no_pins_left(run)
+    (run / "hidden").rename(run / "step_1")
+    async with follow(run, watcher, cursor=cursor) as stream:
+        assert 1 == (await anext(stream)).step
 
 
 # Whatever happens in between.

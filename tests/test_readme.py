@@ -285,6 +285,28 @@ async def test_retention(
     assert ["7b"] == os.listdir(home / "runs")
 
 
+@pytest.mark.anyio
+async def test_pins(home: Path) -> None:
+    """What is deleted while another one is evaluated comes all the same."""
+    [(code, _)] = blocks("pins")
+    run = home / "runs/7b"
+    for step in (100, 200, 300):
+        save(run, step, "hf")
+    seen = list[int]()
+
+    def evaluate(path: str) -> None:
+        if not seen:
+            for directory in run.glob("checkpoint-[12]00"):
+                shutil.rmtree(directory)
+        with open(f"{path}/trainer_state.json") as file:
+            seen.append(json.load(file)["global_step"])
+
+    await execute(code.replace("timeout=3600", "timeout=1"), evaluate=evaluate)
+
+    assert [100, 200, 300] == seen
+    assert ["7b"] == os.listdir(home / "runs")
+
+
 async def each(checkpoints: list[ckptstream.Checkpoint]) -> AsyncIterator[ckptstream.Checkpoint]:
     """What a stream delivers that has looked before the trainer deleted."""
     for checkpoint in checkpoints:

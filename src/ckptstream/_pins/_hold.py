@@ -93,7 +93,7 @@ def take(
         raise PinUnsupported(checkpoint.path, "this system has no POSIX file locks")
     subject = Subject(checkpoint, layout, go_on)
     members = subject.verify()
-    root = os.path.join(os.path.dirname(subject.run), DIRECTORY)
+    root = _root(subject.run)
     collect(root, alive)
     claimed = _claim(subject, root)
     try:
@@ -102,6 +102,17 @@ def take(
         claimed.release(alive)
         raise
     return Hold(subject.at(claimed.directory), claimed)
+
+
+def clean(run: str, alive: Callable[[], None]) -> None:
+    """Remove what dead processes have left beside a run."""
+    if sys.platform != "win32":
+        collect(_root(os.path.realpath(run)), alive)
+
+
+def _root(run: str) -> str:
+    """Where the pins of a run lie, whose path leads over no symbolic links."""
+    return os.path.join(os.path.dirname(run), DIRECTORY)
 
 
 def _claim(subject: Subject, root: str) -> Claim:

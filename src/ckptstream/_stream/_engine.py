@@ -16,7 +16,7 @@ from ._handed import Handed
 from ._journal import OPEN_A_BLOCK, Journal
 from ._keeper import Keeper
 from ._log import logger
-from ._pinning import until_removed
+from ._removals import until_removed
 from ._run import Run
 from ._words import status_of, status_of_pattern
 from .arguments import Options

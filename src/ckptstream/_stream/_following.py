@@ -16,8 +16,8 @@ from ._journal import Journal
 from ._log import logger
 from ._offers import Offers
 from ._pattern import Change, Pattern
-from ._pinning import Removal
 from ._queued import Asked, Queued
+from ._removals import Removal
 from ._roster import Roster
 from ._run import Run
 from ._words import report, report_end, report_left, report_limit, report_pattern

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import islice
-from typing import TypeAlias
-
-import anyio
 
 from .._errors import CheckpointGone, PinUnsupported
 from .._model import Checkpoint
 from .._pins import Hold, take
-from .._stores import mount_point
-from .._threads import HUNG_AFTER, Call, HandOver
+from .._threads import HandOver
 from .._watchers import Watcher
 from ..layouts import Layout
 from ._flight import Flight, Passenger
 from ._ledger import Ledger
 from ._queued import Queued
+from ._removals import Removal, Removals
 from .arguments import Options
-
-# Waits until links have been removed, or the storage hangs.
-Removal: TypeAlias = Callable[[], Awaitable[None]]
 
 _LATER = 1.0  # seconds until what could not be pinned is tried again
 
@@ -75,7 +69,7 @@ class Pinning:
 
     __slots__ = (
         *("_again", "_ahead", "_directory", "_flight", "_layout", "_ledger", "_pinned"),
-        *("_refused", "_removals", "_taking", "_target", "_unwanted", "reason"),
+        *("_refused", "_removals", "_taking", "_target", "reason"),
     )
 
     def __init__(self, directory: str, options: Options, ledger: Ledger) -> None:
@@ -87,8 +81,7 @@ class Pinning:
         self._flight: Flight[Hold | None] = Flight(directory)
         self.reason = ""
         self._pinned = list[Queued]()
-        self._unwanted = list[Hold]()
-        self._removals = list[Call[None]]()
+        self._removals = Removals(directory)
         self._target: Queued | None = None  # whom the thread is at work for
         self._taking: HandOver[Hold] | None = None  # None: it looks whether a pin is intact
         self._refused: Queued | None = None  # who was gone, as the thread says
@@ -119,6 +112,7 @@ class Pinning:
         """Live in the event loop of *watcher*."""
         self._flight.bind(watcher, run, polls=True)
         self._leave_unbegun()
+        self._removals.begin()
 
     def unbind(self) -> None:
         """Leave it."""
@@ -135,7 +129,7 @@ class Pinning:
         taking, self._taking = self._taking, None
         made = None if taking is None else taking.leave()
         if made is not None:
-            self._unwanted.append(made)
+            self._removals.add(made)
 
     def _land(self, now: float) -> str | None:
         target, self._target = self._target, None
@@ -216,21 +210,13 @@ class Pinning:
             if queued.kept:
                 self._ledger.give_up(queued)
             self._release(queued)
-        self._remove()
+        self._removals.begin()
 
     def _release(self, queued: Queued) -> None:
         self._pinned.remove(queued)
         hold, queued.hold = queued.hold, None
         if hold is not None:
-            self._unwanted.append(hold)
-
-    def _remove(self) -> None:
-        """Have a thread remove what is not wanted any more."""
-        if self._unwanted:
-            holds, self._unwanted = self._unwanted, []
-            under_way = [removal for removal in self._removals if not removal.ended]
-            lane = partial(mount_point, self._directory)
-            self._removals = [*under_way, Call(partial(_release_all, holds), lane)]
+            self._removals.add(hold)
 
     @property
     def ready(self) -> bool:
@@ -260,9 +246,9 @@ class Pinning:
         self._abandon()
         for queued in list(self._pinned):
             self._release(queued)
-        self._remove()
+        self._removals.begin()
         landing = [self._flight.until_landed] if self._flight.looking else []
-        return [*landing, *(removal.until_ended for removal in self._removals)]
+        return [*landing, *self._removals.under_way]
 
 
 def _take(
@@ -278,23 +264,3 @@ def _take(
 
 def _if_intact(hold: Hold, alive: Callable[[], None]) -> Hold | None:
     return hold if hold.is_intact(alive) else None
-
-
-def _release_all(holds: Sequence[Hold], alive: Callable[[], None]) -> None:
-    for hold in holds:
-        hold.release(alive)
-
-
-async def until_removed(removals: Sequence[Removal]) -> None:
-    """Wait for all of them; when cancelled, 1 second longer at most."""
-    try:
-        await _until_removed(removals)
-    except anyio.get_cancelled_exc_class():
-        with anyio.move_on_after(HUNG_AFTER, shield=True):
-            await _until_removed(removals)
-        raise
-
-
-async def _until_removed(removals: Sequence[Removal]) -> None:
-    for removal in removals:
-        await removal()

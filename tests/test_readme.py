@@ -23,6 +23,8 @@ import pytest
 from examples import BLOCK, README, blocks
 from nbclient import NotebookClient
 
+from observing import wait_until
+
 import ckptstream
 import ckptstream.sync
 from ckptstream.testing import apply, operations, save
@@ -296,6 +298,8 @@ async def test_pins(home: Path) -> None:
 
     def evaluate(path: str) -> None:
         if not seen:
+            finished = ".ckptstream-pins/*/checkpoint-300/trainer_state.json"
+            wait_until(lambda: any((home / "runs").glob(finished)))  # Threads make them in order.
             for directory in run.glob("checkpoint-[12]00"):
                 shutil.rmtree(directory)
         with open(f"{path}/trainer_state.json") as file:

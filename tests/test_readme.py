@@ -22,7 +22,6 @@ import nbformat
 import pytest
 from examples import BLOCK, README, blocks
 from nbclient import NotebookClient
-
 from observing import wait_until
 
 import ckptstream

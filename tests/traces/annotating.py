@@ -29,10 +29,13 @@ class Rules:
     """
     How to read the operations of one framework.
 
+    The first group of a rule is the checkpoint's name, or what follows ` => ` says how the name is
+    made of the groups.
+
     Attributes:
-        commit: Fits the operation that finishes a checkpoint: its name in the first group, its
-            step in the second, if there is one. The file's content follows the paths.
-        owner: Fits each path that belongs to a checkpoint: its name in the first group.
+        commit: Fits the operation that finishes a checkpoint, with the group `step` if it has one.
+            The file's content follows the paths.
+        owner: Fits each path that belongs to a checkpoint.
         keep: Fits the paths of files whose content matters.
         keys: Fits what is kept of their JSON objects.
         whole: Fits the operation after which nothing of a checkpoint changes, if another one
@@ -78,12 +81,16 @@ class Annotator:
         path = operation.paths[-1]
         again = path in self._there and operation.verb in {"create", "rename"}
         self._follow(operation)
+        if operation.verb == "utime":
+            found = _match(self.rules.owner, path := operation.paths[0])
+            whole = found is not None and self._state.get(found[0]) == "whole"
+            return f"touch {path}" if whole else None
         gone = operation.paths[0] if operation.verb in {"unlink", "rmdir", "rename"} else None
-        owner = re.match(self.rules.owner, path if again else gone or "")
-        if owner is None or self._state.get(owner[1]) != "commit":
+        found = _match(self.rules.owner, path if again else gone or "")
+        if found is None or self._state.get(found[0]) != "commit":
             return None
-        self._state[owner[1]] = "overwrite" if again else "delete"
-        return f"{self._state[owner[1]]} {owner[1]}"
+        self._state[found[0]] = "overwrite" if again else "delete"
+        return f"{self._state[found[0]]} {found[0]}"
 
     def _follow(self, operation: Operation) -> None:
         if operation.verb in {"unlink", "rename"}:
@@ -104,11 +111,10 @@ class Annotator:
         if content is not None:
             text += f" {bytes(content.data)!r}"
         for verb, rule in ("commit", self.rules.commit), ("whole", self.rules.whole):
-            found = re.match(rule, text)
-            if found is not None and self._state.get(found[1]) not in {"commit", verb}:
-                self._state[found[1]] = verb
-                step = found[2] if found.re.groups > 1 else None
-                return f"{verb} {found[1]} {'-' if step is None else int(step)}"
+            found = _match(rule, text)
+            if found is not None and self._state.get(found[0]) not in {"commit", verb}:
+                self._state[found[0]] = verb
+                return f"{verb} {found[0]} {found[1]}"
         return None
 
     def _line(self, operation: Operation) -> str:
@@ -130,3 +136,15 @@ class Annotator:
 
     def _name(self, wanted: str, found: re.Match[str]) -> str:
         return self._names.setdefault(found[0], wanted.format(len(self._names) + 1))
+
+
+def _match(rule: str, text: str) -> tuple[str, int | str] | None:
+    """
+    A checkpoint's name, and its step or `-`.
+    """
+    pattern, _, name = rule.partition(" => ")
+    found = re.match(pattern, text)
+    if found is None:
+        return None
+    step = found.groupdict().get("step")
+    return found.expand(name or r"\1"), "-" if step is None else int(step)

@@ -6,7 +6,7 @@ What stands in the files of a trace: real formats, small, described by a few wor
     json {"global_step": 1}         a JSON value
     zip data:32 policy.pth:zip      an archive's members; `:zip` is itself an archive
     zip64 a/data.pkl:32             the same with the records that `torch.save` always writes
-    safetensors 64, hdf5 96, sstable 64, pickle 32
+    safetensors 64, hdf5 96, sstable 64, pickle 64, msgpack 64
                                     a file of that format, with so many bytes of data
 """
 
@@ -57,6 +57,10 @@ def _pickle(rest: str) -> bytes:
     return b"\x80\x04" + _bytes(rest) + b"."
 
 
+def _msgpack(rest: str) -> bytes:
+    return b"\x81" + _bytes(rest)
+
+
 def _sstable(rest: str) -> bytes:
     return _bytes(rest) + _SSTABLE
 
@@ -104,6 +108,7 @@ def _zip64(rest: str) -> bytes:
 _BUILDERS: dict[str, Callable[[str], bytes]] = {
     "bytes": _bytes,
     "hdf5": _hdf5,
+    "msgpack": _msgpack,
     "pickle": _pickle,
     "safetensors": _safetensors,
     "sstable": _sstable,
@@ -131,6 +136,8 @@ def describe(content: bytes, *, keep: bool, keys: str = r".*") -> str:
         return f"safetensors {BULK}"
     if content.startswith(b"\x80") and content.endswith(b"."):
         return f"pickle {BULK}"
+    if content[:1] in {b"\x81", b"\x82", b"\x83"}:
+        return f"msgpack {BULK}"
     return _describe_text(content, keep, keys) or f"bytes {min(BULK, len(content))}"
 
 

@@ -57,14 +57,13 @@ def record(recipe: Recipe) -> Iterator[str]:
     """
     with tempfile.TemporaryDirectory() as directory:
         sandbox = Path(directory).resolve()
-        run = sandbox / "run"
+        run = sandbox / recipe.run
         recording = Recording(f"{sandbox}/", str(run))
         run.mkdir()
-        (sandbox / "tmp").mkdir()
         for number, command in enumerate(recipe.commands):
             log = sandbox.with_name(f"{sandbox.name}-{number}.strace")
             try:
-                trace(command.format(run=run).split(), sandbox, log)
+                trace(command.format(run=run).split(), recipe.temporary or directory, log)
                 with log.open() as lines:
                     for call in calls(lines):
                         recording.add(call)
@@ -74,13 +73,11 @@ def record(recipe: Recipe) -> Iterator[str]:
         yield from annotator.lines(chosen(recipe, recording))
 
 
-def trace(command: list[str], sandbox: Path, log: Path) -> None:
+def trace(command: list[str], temporary: str, log: Path) -> None:
     script, *arguments = command
     python = [sys.executable, str(WRITERS / script), *arguments]
-    environment = {**os.environ, **QUIET, "TMPDIR": str(sandbox / "tmp")}
-    subprocess.run(
-        [*COMMAND, str(log), *python], check=True, timeout=600, env=environment, cwd=sandbox
-    )
+    environment = {**os.environ, **QUIET, "TMPDIR": temporary}
+    subprocess.run([*COMMAND, str(log), *python], check=True, timeout=600, env=environment)
 
 
 def chosen(recipe: Recipe, recording: Recording) -> list[Operation]:

@@ -131,7 +131,7 @@ class Recording:
     def _openat(self, call: Call) -> None:
         path, flags = call.path(), call.text
         self._places[str(call.result), path] = 0
-        if not path.startswith(self._sandbox) or "O_RDONLY" in flags or "O_DIRECTORY" in flags:
+        if "O_CREAT" not in flags and "O_TRUNC" not in flags:
             return
         if "O_TRUNC" in flags or path not in self._files:
             self._files[path] = Content()
@@ -159,7 +159,8 @@ class Recording:
             return
         content.put(place, data)
         last = self.operations[-1] if self.operations else None
-        if last is None or last.verb != "write" or last.content is not content:
+        again = last is not None and last.verb == "write" and last.content is content
+        if not again and path.startswith(self._sandbox):
             content.parts += 1
             self._note("write", path, content=content)
             self.operations[-1].part = content.parts
@@ -235,13 +236,13 @@ class Recording:
 
     def _utimensat(self, call: Call) -> None:
         """
-        Only `shutil` sets times here: to those of the file that it has copied.
+        Only `shutil` sets times here: to those of the file that it has copied before.
         """
         if not call.strings or not call.path().startswith(self._sandbox):
             return
         path, moments = os.path.relpath(call.path(), self._run), 1
         for operation in reversed(self.operations):
-            if operation.verb == "write" and operation.paths != (path,):
-                break
             moments += operation.moments
+            if operation.verb == "create" and operation.paths == (path,):
+                break
         self.operations.append(Operation("utime", (path, str(moments))))

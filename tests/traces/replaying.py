@@ -34,6 +34,7 @@ class Book:
         state: The last word about each checkpoint.
         steps: The steps of those that were finished.
         due: Those that are finished and have not come.
+        may: How often each may come yet before it is committed.
         early: Those that came when they were whole.
         came: Those of which some generation came, and which were not deleted since.
     """
@@ -45,6 +46,7 @@ class Book:
     state: dict[str, str] = field(default_factory=dict[str, str])
     steps: dict[str, int | None] = field(default_factory=dict[str, "int | None"])
     due: set[str] = field(default_factory=set[str])
+    may: dict[str, int] = field(default_factory=dict[str, int])
     early: set[str] = field(default_factory=set[str])
     came: set[str] = field(default_factory=set[str])
 
@@ -61,17 +63,24 @@ class Book:
         What the operations mean that have been done, or that follow now.
         """
         name = line.paths[0]
+        if self.patient and line.verb in {"whole", "touch"}:
+            self.may[name] = self.may.get(name, 0) + 1
+        if line.verb == "touch":
+            return
         self.state[name] = line.verb
         if line.verb in {"whole", "commit"}:
             self.steps[name] = None if line.paths[1] == "-" else int(line.paths[1])
-        if line.verb == "commit" and name not in self.early:
-            self.due.add(name)
-        self.early.discard(name)
+        if line.verb == "commit":
+            if name not in self.early:
+                self.due.add(name)
+            self.may.pop(name, None)
+            self.early.discard(name)
 
     def deliver(self, checkpoint: Checkpoint) -> None:
         name = self.check(checkpoint)
         self.came.add(name)
-        if self.patient and self.state[name] == "whole" and name not in self.early:
+        if self.may.get(name):
+            self.may[name] -= 1
             self.early.add(name)
             return
         assert name in self.due, f"{name} came, and its state is {self.state.get(name)}"
@@ -84,7 +93,8 @@ class Book:
         name = os.path.relpath(checkpoint.path, self.run)
         assert name in self.steps, f"{name} came, and was never finished"
         assert self.patient or self.state[name] != "whole", f"{name} came before its commit"
-        expected = (self.steps[name], self.trace.head["layout"])
+        layout = self.trace.head["layout"]
+        expected = (self.steps[name], self.trace.head.get("auto", layout) if self.auto else layout)
         assert expected == (checkpoint.step, checkpoint.layout)
         return name
 
@@ -101,7 +111,8 @@ class Book:
         What is written again looks like what is being deleted, and is not waited for.
         """
         layout, reasons = resolve(self.trace.head["layout"]), run_status(stream).unfinished
-        matches = {match[0] for name in os.listdir(self.run) if (match := layout.match(name))}
+        names = os.listdir(self.run) if self.run.exists() else ()
+        matches = {match[0] for name in names if (match := layout.match(name))}
         for name in [name for name, verb in self.state.items() if verb == "delete"]:
             if name not in matches:
                 self.came.discard(name)

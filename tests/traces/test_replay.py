@@ -24,6 +24,15 @@ def book(request: pytest.FixtureRequest, trace: Trace, run: Path) -> Book:
     return Book(trace, run, auto=request.param == "auto")
 
 
+def be_patient(book: Book) -> None:
+    """
+    So much time passes that everything settles; skips the test where nothing else is known.
+    """
+    if "stalls" in book.trace.head:
+        pytest.skip(f"stalls: {book.trace.head['stalls']}")
+    book.patient = True
+
+
 async def test_with_events_and_a_fast_trainer(book: Book) -> None:
     """
     No time passes but where files have to settle after the commit point.
@@ -46,7 +55,7 @@ async def test_by_polling_and_with_a_trainer_that_stalls(book: Book) -> None:
     """
     After each operation so much time passes that everything settles.
     """
-    book.patient = True
+    be_patient(book)
     follower, disk = Follower(book, events=False), Disk(book.run)
     await follower.look()
     for line in replay(disk, book):
@@ -60,7 +69,7 @@ async def test_with_a_newcomer_after_each_operation(book: Book) -> None:
     """
     Whoever comes late gets what is finished; of what is written again or deleted it may get some.
     """
-    book.patient = True
+    be_patient(book)
     for line in replay(Disk(book.run), book):
         found = await newcomers_view(book)
         assert book.finished() <= found, f"line {line}"

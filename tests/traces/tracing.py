@@ -1,10 +1,16 @@
 """
 Traces: what a framework does to the disk while it saves and deletes, one operation a line.
 
-A trace begins with its head, `key: value` lines: `layout`, and `recorded` (from which packages)
-or `transcribed` (from which source); `evidence`, a regular expression that fits every reason
-to wait; `settles: yes` where the layout waits for files to settle after the commit point. A `#`
-begins a comment. Paths are relative to the directory that is followed; quotes as in a shell.
+A trace begins with its head, `key: value` lines, and a `#` begins a comment:
+
+    layout      the layout by its name
+    recorded    from which packages; or `transcribed`, from which source
+    evidence    a regular expression that fits every reason to wait
+    settles     `yes` where files have to settle after the commit point; `auto` if only for auto
+    stalls      why one that stalls cannot be told from one that has ended, if it cannot
+    auto        what auto takes it for, if not for that layout
+
+Paths are relative to the directory that is followed, with quotes as in a shell:
 
     mkdir PATH                      rmdir PATH
     create PATH                     a new empty file, or an old one emptied
@@ -19,6 +25,7 @@ Between the operations stands what they mean:
 
     whole NAME STEP                 nothing of it will change; whoever waits for long may take it
     commit NAME STEP                from here on that checkpoint is finished; `-` for no step
+    touch NAME                      its times are about to be set: it may count as another one
     overwrite NAME                  the same name is about to be written again
     delete NAME                     it is about to be deleted
 """
@@ -34,11 +41,11 @@ from typing import NamedTuple
 
 from contents import build
 
-MEANINGS = frozenset({"whole", "commit", "overwrite", "delete"})
+MEANINGS = frozenset({"whole", "commit", "touch", "overwrite", "delete"})
 _SECOND = 10**9
 _EPOCH = 1_700_000_000 * _SECOND
 _ARGUMENTS = {
-    **dict.fromkeys(("mkdir", "rmdir", "create", "unlink", "overwrite", "delete"), 1),
+    **dict.fromkeys(("mkdir", "rmdir", "create", "unlink", "touch", "overwrite", "delete"), 1),
     **dict.fromkeys(("rename", "symlink", "link", "chmod", "utime", "whole", "commit"), 2),
 }
 
@@ -190,7 +197,7 @@ class Disk:
         What has moved has changed its directory's time as well.
         """
         top, _, below = os.path.normpath(path).partition("/")
-        if top != "..":
+        if top not in {".", ".."}:
             self.changed.append((top, arrived and not below))
         if moved:
             os.utime((self.run / path).parent, ns=(self._now, self._now))

@@ -55,7 +55,7 @@ TORCH_SAVE = Described(
     name="torch",
     example="model_1000.pt",
     regex=r"(?!optimizer|scheduler|scaler|rng_state|random_states|training_args|dataloader"
-    r"|checkpoint_?(?:last|best)|checkpoint\.best|latest-rank)"
+    r"|checkpoint_?(?:last|best)|checkpoint\.best|latest-rank|latest_train_state)"
     rf"(?:{NUMBERED}|.*(?:model|ckpt|checkpoint|weights|best|last|latest|final).*)\.(?:pt|pth)",
     file=(Unlinked(r".*(?:best|last|latest|final).*"), Footers(), Settled()),
     signs=Signs("a file of torch.save", head=TORCH),

@@ -98,8 +98,8 @@ SAFETENSORS = Described(
     regex=NUMBERED,
     directory=(
         Holds(_WEIGHTS, "*.safetensors"),
-        Index(),
         Ranks(r".*-(?P<rank>[0-9]+)-of-(?P<of>[0-9]+)\.safetensors", base=1),
+        Index(required=True),
         Footers(),
         Settled(),
     ),

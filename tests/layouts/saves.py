@@ -253,6 +253,7 @@ SAVES = (
             ("latest_checkpointed_iteration.txt", b"5", "no run_config.yaml"),
             ("iter_0000005/run_config.yaml", b"a: 1", None),
         ),
+        settles=True,
     ),
     Save(
         "verl",
@@ -509,7 +510,7 @@ SAVES = (
                 TENSORS,
                 "model-00001-of-00002.safetensors: not as long as its safetensors header says",
             ),
-            ("model-00001-of-00002.safetensors", TENSORS, None),
+            ("model-00001-of-00002.safetensors", TENSORS, "no *.index.json"),
             (
                 "model.safetensors.index.json",
                 INDEX[:9],

@@ -7,11 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from ._files import newer_than, read_integer
+from .._model import FileStat
+from ._files import newer_than, read_integer, read_json
 from ._footers import unfinished_file
+from ._protocol import Evidence
 from ._subject import Subject
 
 _JSON_LIMIT = 2**20
+_SETTLES = "waits until it has settled"
 
 
 class Proof(Protocol):
@@ -28,7 +31,8 @@ class Marker:
     A file that is written after the data.
 
     Saving the same step again in place leaves the old one there: where data is newer, it counts
-    once the data has settled, for it may also be a straggler's, or copied.
+    once the data has settled, for it may also be a straggler's, or copied. It must be whole, where
+    its format tells: JSON, and what `Footers` knows.
 
     Args:
         path: Where it lies in the checkpoint.
@@ -36,6 +40,8 @@ class Marker:
         empty: Whether it has no content.
         beside: Whether it lies beside the checkpoint.
         stale: Whether it may be older than the data, since it is written first.
+        settled: Whether it must have settled, since its format has no end.
+        optional: Whether it may be absent: some of the framework's formats do without.
     """
 
     path: str
@@ -43,15 +49,21 @@ class Marker:
     empty: bool = False
     beside: bool = False
     stale: bool = False
+    settled: bool = False
+    optional: bool = False
 
     def lacking(self, subject: Subject) -> str | None:
-        """That it is not there, or older than the data."""
+        """That it is not there, not whole, or older than the data."""
         path = self.path if self.beside else f"{subject.name}/{self.path}"
         stat = subject.evidence.stat(path)
         if stat is None:
-            return f"no {self.path}"
+            return None if self.optional else f"no {self.path}"
         if stat.size == 0 and not self.empty:
             return f"{self.path} is empty"
+        if not self.empty and not _is_whole(path, stat, subject.evidence):
+            return f"{self.path} is not whole"
+        if self.settled and not subject.evidence.settled(path):
+            return f"{self.path}: {_SETTLES}"
         return self._other_step(path, subject) or (None if self.stale else _newer(path, subject))
 
     def _other_step(self, path: str, subject: Subject) -> str | None:
@@ -63,6 +75,14 @@ class Marker:
         return None if step == subject.step else f"{self.path} is of step {step}"
 
 
+def _is_whole(path: str, stat: FileStat, evidence: Evidence) -> bool:
+    if not path.endswith(".json") or stat.is_directory:
+        return stat.is_directory or unfinished_file(path, stat, evidence) is None
+    if stat.size > _JSON_LIMIT:
+        return (evidence.tail(path, 64) or b"").rstrip().endswith(b"}")
+    return read_json(evidence.head(path, _JSON_LIMIT)) is not None
+
+
 def _newer(marker: str, subject: Subject) -> str | None:
     evidence = subject.evidence
     files = [path for path in subject.data if not _is_directory(path, subject)]
@@ -70,7 +90,7 @@ def _newer(marker: str, subject: Subject) -> str | None:
     if newer is None or evidence.settled(marker, *files):
         return None
     newer, marker = subject.short(newer), subject.short(marker)
-    return f"{newer} is newer than {marker}: waits until it has settled"
+    return f"{newer} is newer than {marker}: {_SETTLES}"
 
 
 def _is_directory(path: str, subject: Subject) -> bool:
@@ -176,7 +196,7 @@ class Settled:
     def lacking(self, subject: Subject) -> str | None:
         """That it may still change."""
         settled = subject.evidence.settled(*(subject.data or (subject.name,)))
-        return None if settled else "waits until it has settled"
+        return None if settled else _SETTLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +259,15 @@ class AnyOf:
 
 
 def first_lacking(proofs: Iterable[Proof], subject: Subject) -> str | None:
-    """What the first proof lacks that lacks something; those after it are not asked."""
-    answers = (proof.lacking(subject) for proof in proofs)
-    return next((answer for answer in answers if answer is not None), None)
+    """
+    What the first proof lacks that lacks something.
+
+    Those after it are asked only while nothing but time is missing: all settle in the same time.
+    """
+    first: str | None = None
+    for proof in proofs:
+        answer = proof.lacking(subject)
+        first = answer if first is None else first
+        if answer is not None and not answer.endswith(_SETTLES):
+            break
+    return first

@@ -99,8 +99,8 @@ SAFETENSORS = Described(
     directory=(
         Holds(_WEIGHTS, "*.safetensors"),
         Ranks(r".*-(?P<rank>[0-9]+)-of-(?P<of>[0-9]+)\.safetensors", base=1),
-        Index(required=True),
         Footers(),
+        Index(required=True),
         Settled(),
     ),
     data=(_WEIGHTS, r".*\.safetensors\.index\.json"),

@@ -43,6 +43,7 @@ MEGATRON = Described(
     example="iter_0001000",
     regex=r"iter_(?P<step>[0-9]{7,})|release",
     directory=(
+        Marker("metadata.json", optional=True),
         AnyOf(
             (
                 (Marker("metadata.json"),),
@@ -71,13 +72,13 @@ MEGATRON_BRIDGE = Described(
     example="iter_0001000/run_config.yaml",
     regex=r"iter_(?P<step>[0-9]{7,})",
     directory=(
-        Marker("run_config.yaml"),
+        Marker("run_config.yaml", settled=True),
         Marker("train_state.pt"),
         Holds(r"\.metadata|__[0-9]+_[0-9]+\.distcp|mp_rank_[0-9_]+", "model files"),
         Pointed(later=True),
     ),
     data=(SHARDS,),
-    own=(r"run_config\.yaml",),
+    own=(r"train_state\.pt",),
     pointer_file=Pointer(_TRACKER, number="iter_{:07d}"),
     signs=Signs("run_config.yaml or train_state.pt", own=(r"run_config\.yaml|train_state\.pt",)),
 )

@@ -50,7 +50,7 @@ def _build(description: str) -> bytes:
 
 def _bytes(rest: str) -> bytes:
     size = int(rest)
-    return (b"0123456789abcdef" * (size // 16 + 1))[:size]
+    return (bytes(range(0xF0, 0x100)) * (size // 16 + 1))[:size]
 
 
 def _pickle(rest: str) -> bytes:

@@ -138,7 +138,6 @@ RECIPES = {
         ("flax", "orbax-checkpoint", "jax"),
         r"commit_success\.txt|_CHECKPOINT_METADATA|vanishing",
         _ORBAX,
-        more={"auto": "orbax"},
     ),
     "flax_msgpack": Recipe(
         "save_checkpoint without Orbax, keep=2: three saves, then the third step again",
@@ -183,7 +182,7 @@ RECIPES = {
             r"(?:latest\.weights\.h5|training_metadata\.json) => latest.weights.h5",
             keep=r".*\.json",
         ),
-        more={"settles": "yes"},
+        more={"overwritten": "old metadata beside new weights may have been copied, and settle"},
     ),
     "torch_save": Recipe(
         "torch.save: three saves of which two are kept, then the third again",
@@ -228,7 +227,7 @@ RECIPES = {
         "lightning",
         ("lightning_trainer.py {run} 3 1 link",),
         ("lightning", "fsspec", "torch"),
-        r"zip|empty|settled|link",
+        r"zip|empty|settled|link|not there",
         _LIGHTNING,
         more={"settles": "yes"},
         ignore=r"\.\./(?!tmp)",

@@ -36,6 +36,7 @@ class Book:
         due: Those that are finished and have not come.
         may: How often each may come yet before it is committed.
         early: Those that came when they were whole.
+        blind: Whether the pointer is not whole at the moment.
         came: Those of which some generation came, and which were not deleted since.
     """
 
@@ -47,6 +48,7 @@ class Book:
     steps: dict[str, int | None] = field(default_factory=dict[str, "int | None"])
     due: set[str] = field(default_factory=set[str])
     may: dict[str, int] = field(default_factory=dict[str, int])
+    blind: bool = False
     early: set[str] = field(default_factory=set[str])
     came: set[str] = field(default_factory=set[str])
 
@@ -71,20 +73,22 @@ class Book:
         if line.verb in {"whole", "commit"}:
             self.steps[name] = None if line.paths[1] == "-" else int(line.paths[1])
         if line.verb == "commit":
-            if name not in self.early:
-                self.due.add(name)
-            self.may.pop(name, None)
+            early = name in self.early
+            self.due |= set() if early else {name}
+            self.may[name] = int(early and "overwritten" in self.trace.head)
             self.early.discard(name)
 
     def deliver(self, checkpoint: Checkpoint) -> None:
         name = self.check(checkpoint)
         self.came.add(name)
-        if self.may.get(name):
-            self.may[name] -= 1
-            self.early.add(name)
+        if name in self.due:
+            self.due.remove(name)
             return
-        assert name in self.due, f"{name} came, and its state is {self.state.get(name)}"
-        self.due.remove(name)
+        again = self.state[name] == "overwrite" and "overwritten" in self.trace.head
+        allowed = self.patient and (again or self.may.get(name))
+        assert allowed, f"{name} came, and its state is {self.state[name]}"
+        self.may[name] = max(0, self.may.get(name, 0) - 1)
+        self.early.add(name)
 
     def check(self, checkpoint: Checkpoint) -> str:
         """
@@ -93,9 +97,10 @@ class Book:
         name = os.path.relpath(checkpoint.path, self.run)
         assert name in self.steps, f"{name} came, and was never finished"
         assert self.patient or self.state[name] != "whole", f"{name} came before its commit"
-        layout = self.trace.head["layout"]
-        expected = (self.steps[name], self.trace.head.get("auto", layout) if self.auto else layout)
-        assert expected == (checkpoint.step, checkpoint.layout)
+        assert self.steps[name] == checkpoint.step
+        layouts = self.trace.head["layout"]
+        layouts = self.trace.head.get("auto", layouts) if self.auto else layouts
+        assert checkpoint.layout in layouts.split()
         return name
 
     def finished(self) -> set[str]:
@@ -133,7 +138,9 @@ def replay(disk: Disk, book: Book) -> Iterator[int]:
     for line in itertools.takewhile(_is_meaning, lines):
         book.note(line)
     for number, line in enumerate(lines, 1):
+        pointer = line.paths[0] == book.trace.head.get("pointer")
         for done in () if _is_meaning(line) else disk.do(line):
+            book.blind = pointer and (line.verb == "create" or not done)
             for meaning in itertools.takewhile(_is_meaning, lines[number:] if done else ()):
                 book.note(meaning)
             yield line.number

@@ -6,9 +6,11 @@ A trace begins with its head, `key: value` lines, and a `#` begins a comment:
     layout      the layout by its name
     recorded    from which packages; or `transcribed`, from which source
     evidence    a regular expression that fits every reason to wait
+    pointer     a file written in place, without which nothing can be told to who comes just then
     settles     `yes` where files have to settle after the commit point; `auto` if only for auto
     stalls      why one that stalls cannot be told from one that has ended, if it cannot
-    auto        what auto takes it for, if not for that layout
+    overwritten why one that stalls while it writes again may look finished, if it may
+    auto        what auto takes it for, if not for that layout; the names of several
 
 Paths are relative to the directory that is followed, with quotes as in a shell:
 

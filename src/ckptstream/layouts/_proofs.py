@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from ._files import newer_than, read_integer
+from .._model import FileStat
+from ._files import newer_than, read_integer, read_json
 from ._footers import unfinished_file
+from ._protocol import Evidence
 from ._subject import Subject
 
 _JSON_LIMIT = 2**20
@@ -52,22 +53,35 @@ class Marker:
             return f"no {self.path}"
         if stat.size == 0 and not self.empty:
             return f"{self.path} is empty"
-        return self._other_step(path, subject) or (None if self.stale else _newer(path, subject))
-
-    def _other_step(self, path: str, subject: Subject) -> str | None:
-        if not self.step:
-            return None
-        step = read_integer(path, self.step, _JSON_LIMIT, subject.evidence)
-        if step is None:
+        if self.step:
+            step = read_integer(path, self.step, _JSON_LIMIT, subject.evidence)
+            if step is not None and step != subject.step:
+                return f"{self.path} is of step {step}"
+        if stat.size and not _is_whole(path, stat, subject.evidence):
             return f"{self.path} is not whole"
-        return None if step == subject.step else f"{self.path} is of step {step}"
+        return None if self.stale else _newer(path, subject)
+
+
+def _is_whole(path: str, stat: FileStat, evidence: Evidence) -> bool:
+    """Whether a marker's end is there, as far as its format tells: most are written in place."""
+    tail = evidence.tail(path, 64) or b""
+    if path.endswith(".json"):
+        head = evidence.head(path, _JSON_LIMIT) or b""
+        return read_json(head) is not None or (len(head) == _JSON_LIMIT and b"}" in tail)
+    if path.endswith(".yaml"):
+        return tail.endswith(b"\n")
+    return unfinished_file(path, stat, evidence) is None
 
 
 def _newer(marker: str, subject: Subject) -> str | None:
     evidence = subject.evidence
+    if subject.renewed and newer_than(marker, (subject.own or "",), evidence) is not None:
+        # No straggler, and no copy: it was whole before.
+        return f"{subject.short(marker)} is of the last save"
     files = [path for path in subject.data if not _is_directory(path, subject)]
     newer = newer_than(marker, files, evidence)
-    if newer is None or evidence.settled(marker, *files):
+    # As `Settled` asks it, so that one interval proves both.
+    if newer is None or Settled().lacking(subject) is None:
         return None
     newer, marker = subject.short(newer), subject.short(marker)
     return f"{newer} is newer than {marker}: waits until it has settled"
@@ -113,12 +127,16 @@ class Pointed:
 
     def lacking(self, subject: Subject) -> str | None:
         """That the pointer does not name it."""
-        if subject.evidence.named:
+        names = [name for name, _ in subject.pointing()] if subject.renewed else []
+        if subject.evidence.named and (not subject.renewed or subject.name in names):
             return _newer(subject.pointer, subject)
-        reached = subject.reached() if self.later and subject.step is not None else None
-        if reached is None or subject.step is None or reached <= subject.step:
+        if not self.later or not self._is_passed(subject):
             return f"not named by {subject.pointer!r} yet"
         return Settled().lacking(subject)
+
+    def _is_passed(self, subject: Subject) -> bool:
+        reached = next((step for _, step in subject.pointing()), None)
+        return reached is not None and subject.step is not None and reached > subject.step
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +145,7 @@ class Holds:
     Something that is there, and not empty.
 
     Args:
-        pattern: What, a regular expression per level; `""` is the entry itself.
+        pattern: What, a regular expression per level; `""` is the entry itself, that may be.
         words: How to call it when it is not there.
     """
 
@@ -136,12 +154,14 @@ class Holds:
 
     def lacking(self, subject: Subject) -> str | None:
         """That it is not there."""
-        found = subject.find(self.pattern) if self.pattern else [subject.name]
-        stats = [stat for path in found if (stat := subject.evidence.stat(path)) is not None]
-        if not stats:
-            return f"no {self.words or self.pattern or subject.name}"
-        whole = any(stat.size or stat.is_directory for stat in stats)
-        return None if whole else f"{subject.short(found[0])} is empty"
+        if not self.pattern:
+            there = subject.evidence.stat(subject.name) is not None
+            return None if there else f"no {subject.name}"
+        found = subject.find(self.pattern)
+        stats = (subject.evidence.stat(path) for path in found)
+        if any(stat is not None and (stat.size or stat.is_directory) for stat in stats):
+            return None
+        return f"no {self.words or self.pattern}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,34 +206,6 @@ class Renamed:
     def lacking(self, subject: Subject) -> str | None:
         """Nothing, or that it may still change."""
         return None if subject.evidence.rename_is_atomic else Settled().lacking(subject)
-
-
-@dataclass(frozen=True, slots=True)
-class Unlinked:
-    """
-    Not just another name of a checkpoint beside it: a link is no checkpoint of its own.
-
-    Told by inodes; where the filesystem keeps none, a link counts.
-
-    Args:
-        names: Which names may be links, a regular expression.
-    """
-
-    names: str
-
-    def lacking(self, subject: Subject) -> str | None:
-        """What it is a link to."""
-        evidence = subject.evidence
-        if re.fullmatch(self.names, subject.name, re.DOTALL) is None:
-            return None
-        stat = evidence.stat(subject.name)
-        if stat is None or not stat.inode:
-            return None
-        for other in sorted(evidence.list("")):
-            itself = re.fullmatch(self.names, other, re.DOTALL) is not None
-            if not itself and evidence.stat(other) == stat:
-                return f"a link to {other}"
-        return None
 
 
 @dataclass(frozen=True, slots=True)

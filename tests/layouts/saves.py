@@ -86,6 +86,7 @@ RAY = "checkpoint_2026-01-31_12-00-00.123456"
 RESULT = f'{{"checkpoint_dir_name": "{RAY}"}}'
 RAY_JSON = f'{{"checkpoint_results": [{RESULT}], "latest_checkpoint_result": {RESULT}}}'
 _NAME = "model.safetensors.index.json"
+NO_INDEX = "no whole *.safetensors, or no *.index.json"
 _HALF_ZIP = "no end of the zip archive"
 
 SAVES = (
@@ -251,9 +252,9 @@ SAVES = (
             ("iter_0000005/train_state.pt", TORCH, "no run_config.yaml"),
             ("latest_train_state.pt", TORCH, "no run_config.yaml"),
             ("latest_checkpointed_iteration.txt", b"5", "no run_config.yaml"),
-            ("iter_0000005/run_config.yaml", b"a: 1", None),
+            ("iter_0000005/run_config.yaml", b"a: ", "run_config.yaml is not whole"),
+            ("iter_0000005/run_config.yaml", b"a: 1\n", None),
         ),
-        settles=True,
     ),
     Save(
         "verl",
@@ -316,7 +317,7 @@ SAVES = (
         "nemo",
         NEMO,
         (
-            (f"{NEMO}-unfinished", b"", "not there"),
+            (f"{NEMO}-unfinished", b"", f"not there, only {NEMO}-unfinished"),
             (f"{NEMO}/weights/__0_0.distcp", LONG, f"{NEMO}-unfinished is there"),
             (f"{NEMO}/weights/.metadata", b"x", f"{NEMO}-unfinished is there"),
             (f"{NEMO}/weights/metadata.json", b"{}", f"{NEMO}-unfinished is there"),
@@ -327,7 +328,7 @@ SAVES = (
         "composer",
         "ep1-ba5-rank0.pt",
         (
-            ("ep1-ba5-rank1.pt", TORCH, "no ep1-ba5-rank0.pt"),
+            ("ep1-ba5-rank1.pt", TORCH, "not there, only ep1-ba5-rank1.pt"),
             ("ep1-ba5-rank0.pt", TORCH[:50], _HALF_ZIP),
             ("ep1-ba5-rank0.pt", TORCH, None),
         ),
@@ -500,23 +501,23 @@ SAVES = (
         _in(
             "out-5",
             ("config.json", b"{}", "no *.safetensors"),
-            (
-                "model-00001-of-00002.safetensors",
-                TENSORS[:-1],
-                "no model-00002-of-00002.safetensors",
-            ),
-            (
-                "model-00002-of-00002.safetensors",
-                TENSORS,
-                "model-00001-of-00002.safetensors: not as long as its safetensors header says",
-            ),
-            ("model-00001-of-00002.safetensors", TENSORS, "no *.index.json"),
+            ("model-00001-of-00002.safetensors", TENSORS, NO_INDEX),
             (
                 "model.safetensors.index.json",
                 INDEX[:9],
-                "model.safetensors.index.json is not whole",
+                "no whole *.safetensors, or model.safetensors.index.json is not whole",
             ),
-            ("model.safetensors.index.json", INDEX, None),
+            (
+                "model.safetensors.index.json",
+                INDEX,
+                "no whole *.safetensors, or no model-00002-of-00002.safetensors",
+            ),
+            (
+                "model-00002-of-00002.safetensors",
+                TENSORS[:-1],
+                "model-00002-of-00002.safetensors: not as long as its safetensors header says",
+            ),
+            ("model-00002-of-00002.safetensors", TENSORS, None),
         ),
         settles=True,
     ),

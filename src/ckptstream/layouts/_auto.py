@@ -16,9 +16,11 @@ from ._tensorflow import TensorFlow
 NOBODY = "auto"  # the layout of what no layout recognises
 # The first that fits gives its name, so that what goes by names of any kind comes last.
 BUILT_IN: tuple[BuiltInLayout, ...] = (
-    *(TensorFlow(), HuggingFace()),
+    TensorFlow(),
+    HuggingFace(),
     *(preset for preset in PRESETS if preset.signs is not None and preset not in GENERIC),
-    *(Orbax(), *GENERIC),
+    Orbax(),
+    *GENERIC,
 )
 
 _SIGNS = {
@@ -50,13 +52,14 @@ class Auto:
       a `global_step1000` without a rank's file.
     - What a framework writes before anything else must be there, and nothing that it never writes:
       `metadata.json` is LLaMA-Factory's first file, so a `checkpoint-1000` without it is not its
-      own, and `CHECKPOINT_COMPLETE` is not waited for.
+      own, and `CHECKPOINT_COMPLETE` is not waited for. `save_pretrained` begins with `config.json`,
+      with which prime-rl ends, so a `step_1000` that has it before the weights needs no `STABLE`.
     - If some layout finds a sign that no other framework leaves there, only those that find one of
       theirs fit: with `trainer_state.json` it is the Trainer's, whatever else could be.
     - An entry is finished when all layouts that fit say so: while weights alone are there, they may
-      be Accelerate's, who is not done before `random_states_0.pkl` is there. What can be told by no
-      file, a plain `step_1000` of weights from a prime-rl that has not written `STABLE` yet, is
-      not handed out too early: it waits, and `status()` says for what and for whom.
+      be Accelerate's, who is not done before `random_states_0.pkl` is there. What no file can tell
+      apart, weights alone in a `step_1000`, is not handed out too early: it waits, and `status()`
+      says for what and for whom.
 
     Args:
         layouts: Asked in this order; the first that fits gives its name, or, if it was finished
@@ -92,6 +95,10 @@ class Auto:
     def judge(self, name: str, evidence: Evidence) -> Verdict:
         """What the layouts that fit the checkpoint say together."""
         named = self._named(name, evidence)
+        for layout, match in named:
+            alias = _alias(layout, name, match[1], evidence)
+            if alias is not None:
+                return alias
         fitting = [each for each in named if each[0].recognises(name, evidence)]
         fitting = [each for each in fitting if _owns(each[0], name, evidence)] or fitting
         if not fitting:
@@ -159,10 +166,20 @@ def judge(layout: Layout, name: str, evidence: Evidence) -> Verdict:
     """
     if isinstance(layout, Auto):
         return layout.judge(name, evidence)
+    fit = _fit(layout, name, evidence)
+    step = None if fit is None else fit[1]
+    alias = _alias(layout, name, step, evidence)
+    if alias is not None:
+        return alias
     missing = layout.missing(name, evidence)
     generation = layout.generation(name, evidence)
-    fit = _fit(layout, name, evidence)
-    return Verdict(layout.name, None if fit is None else fit[1], missing, generation)
+    return Verdict(layout.name, step, missing, generation)
+
+
+def _alias(layout: Layout, name: str, step: int | None, evidence: Evidence) -> Verdict | None:
+    """What is said of a link: nobody's checkpoint, which is not missed when it goes."""
+    alias = layout.alias(name, evidence) if isinstance(layout, Described) else None
+    return None if alias is None else Verdict(NOBODY, step, alias, None)
 
 
 def pointer_layouts(layout: Layout) -> tuple[PointerLayout, ...]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from ._files import files_below
 from ._names import is_temporary
 from ._pointers import Pointer
-from ._proofs import Proof, first_lacking
-from ._protocol import Evidence, Layout
+from ._proofs import Holds, Proof, first_lacking
+from ._protocol import Evidence, Layout, Match
 from ._signs import Signs
 from ._stamps import read_stamp
 from ._subject import Subject, find
@@ -32,6 +32,8 @@ class Described:
         regex: The names in the run's directory, as a whole, with a group `step` for the number.
         lead: If other names belong to a checkpoint, which are those in which the group `part`
             matches, what it is called, with groups as in `r"\g<stem>.pt"`. All of them are data.
+        links: Names that may be links to a checkpoint beside them, as a regular expression: such a
+            link is no checkpoint of its own. Told by inodes; where there are none, it counts.
         directory: The proofs, if the checkpoint is a directory; none: it never is one.
         file: The proofs, if it is a file; none: it never is one.
         data: What in a directory is data, so that a marker must not be older.
@@ -47,6 +49,7 @@ class Described:
     example: str
     regex: str
     lead: str = ""
+    links: str = ""
     directory: tuple[Proof, ...] = ()
     file: tuple[Proof, ...] = ()
     data: tuple[str, ...] = ()
@@ -104,11 +107,25 @@ class Described:
         stamp = read_stamp(f"{name}/{file}", key, evidence) if file else None
         if stamp is not None:
             return stamp
-        telling = self._telling(name, evidence)
-        marks = [self._mark(path) for path in telling]
-        known = _known(evidence)
-        at = marks.index(known) if known in marks else 0
-        return f"{evidence.fingerprint(telling[at])}:{marks[at]}" if telling else None
+        own = self._own(name, evidence)
+        return None if own is None else f"{evidence.fingerprint(own)}:{self._mark(own)}"
+
+    def alias(self, name: str, evidence: Evidence) -> str | None:
+        """What is there that is no checkpoint of its own, in words; None if it may be one."""
+        if evidence.stat(name) is None and (Holds("") in self.file or not self.file):
+            beside = sorted(member for member in evidence.members if member != name)
+            if beside:
+                return f"not there, only {beside[0]}"
+        if not self.links or re.fullmatch(self.links, name, re.DOTALL) is None:
+            return None
+        stat = evidence.stat(name)
+        if stat is None:
+            # Lightning removes the target first, then the link.
+            return "a link that leads nowhere" if name in evidence.list("") else None
+        others = (other for other in sorted(evidence.list("")) if other != name)
+        same = (other for other in others if stat.inode and evidence.stat(other) == stat)
+        another = next((other for other in same if self.match(other) is not None), None)
+        return None if another is None else f"a link to {another}"
 
     def recognises(self, name: str, evidence: Evidence) -> bool:
         """Whether it bears the framework's signs, and none that speaks against it."""
@@ -132,20 +149,28 @@ class Described:
         return stat.is_directory
 
     def _subject(self, name: str, evidence: Evidence, is_directory: bool) -> Subject:
-        def reached() -> int | None:
-            content = evidence.head(self.pointer, _POINTER_LIMIT) or b""
-            matches = (self.match(pointed) for pointed in self.pointed(content))
-            return next((match[1] for match in matches if match is not None), None)
+        def pointing() -> list[Match]:
+            names = self.pointed(evidence.head(self.pointer, _POINTER_LIMIT) or b"")
+            return [match for pointed in names if (match := self.match(pointed)) is not None]
 
         matches = (match for member in evidence.members if (match := self.match(member)))
         step = next((step for lead, step in matches if lead == name), None)
         data = tuple(self._data(name, evidence, is_directory))
-        return Subject(name, step, data, self.pointer, reached, evidence)
+        own, before = self._own(name, evidence), evidence.before or ""
+        renewed = own is not None and before.endswith(self._mark(own))
+        renewed = renewed and before != self.generation(name, evidence)
+        return Subject(name, step, data, own, renewed, self.pointer, pointing, evidence)
 
     def _data(self, name: str, evidence: Evidence, is_directory: bool) -> list[str]:
         if is_directory:
             return _found(name, self.data, evidence)
         return sorted(evidence.members) if self.lead else [name]
+
+    def _own(self, name: str, evidence: Evidence) -> str | None:
+        """The file that tells the generation: the same one as before, if it is still there."""
+        telling, known = self._telling(name, evidence), _known(evidence)
+        same = (path for path in telling if self._mark(path) == known)
+        return next(same, next(iter(telling), None))
 
     def _telling(self, name: str, evidence: Evidence) -> list[str]:
         """The files that can tell the generation, the best first."""

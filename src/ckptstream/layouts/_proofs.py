@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,7 +13,6 @@ from ._protocol import Evidence
 from ._subject import Subject
 
 _JSON_LIMIT = 2**20
-_SETTLES = "waits until it has settled"
 
 
 class Proof(Protocol):
@@ -31,8 +29,7 @@ class Marker:
     A file that is written after the data.
 
     Saving the same step again in place leaves the old one there: where data is newer, it counts
-    once the data has settled, for it may also be a straggler's, or copied. It must be whole, where
-    its format tells: JSON, and what `Footers` knows.
+    once the data has settled, for it may also be a straggler's, or copied.
 
     Args:
         path: Where it lies in the checkpoint.
@@ -40,8 +37,6 @@ class Marker:
         empty: Whether it has no content.
         beside: Whether it lies beside the checkpoint.
         stale: Whether it may be older than the data, since it is written first.
-        settled: Whether it must have settled, since its format has no end.
-        optional: Whether it may be absent: some of the framework's formats do without.
     """
 
     path: str
@@ -49,48 +44,47 @@ class Marker:
     empty: bool = False
     beside: bool = False
     stale: bool = False
-    settled: bool = False
-    optional: bool = False
 
     def lacking(self, subject: Subject) -> str | None:
-        """That it is not there, not whole, or older than the data."""
+        """That it is not there, or older than the data."""
         path = self.path if self.beside else f"{subject.name}/{self.path}"
         stat = subject.evidence.stat(path)
         if stat is None:
-            return None if self.optional else f"no {self.path}"
+            return f"no {self.path}"
         if stat.size == 0 and not self.empty:
             return f"{self.path} is empty"
-        if not self.empty and not _is_whole(path, stat, subject.evidence):
+        if self.step:
+            step = read_integer(path, self.step, _JSON_LIMIT, subject.evidence)
+            if step is not None and step != subject.step:
+                return f"{self.path} is of step {step}"
+        if stat.size and not _is_whole(path, stat, subject.evidence):
             return f"{self.path} is not whole"
-        if self.settled and not subject.evidence.settled(path):
-            return f"{self.path}: {_SETTLES}"
-        return self._other_step(path, subject) or (None if self.stale else _newer(path, subject))
-
-    def _other_step(self, path: str, subject: Subject) -> str | None:
-        if not self.step:
-            return None
-        step = read_integer(path, self.step, _JSON_LIMIT, subject.evidence)
-        if step is None:
-            return f"{self.path} is not whole"
-        return None if step == subject.step else f"{self.path} is of step {step}"
+        return None if self.stale else _newer(path, subject)
 
 
 def _is_whole(path: str, stat: FileStat, evidence: Evidence) -> bool:
-    if not path.endswith(".json") or stat.is_directory:
-        return stat.is_directory or unfinished_file(path, stat, evidence) is None
-    if stat.size > _JSON_LIMIT:
-        return (evidence.tail(path, 64) or b"").rstrip().endswith(b"}")
-    return read_json(evidence.head(path, _JSON_LIMIT)) is not None
+    """Whether a marker's end is there, as far as its format tells: most are written in place."""
+    tail = evidence.tail(path, 64) or b""
+    if path.endswith(".json"):
+        head = evidence.head(path, _JSON_LIMIT) or b""
+        return read_json(head) is not None or (len(head) == _JSON_LIMIT and b"}" in tail)
+    if path.endswith(".yaml"):
+        return tail.endswith(b"\n")
+    return unfinished_file(path, stat, evidence) is None
 
 
 def _newer(marker: str, subject: Subject) -> str | None:
     evidence = subject.evidence
+    if subject.renewed and newer_than(marker, (subject.own or "",), evidence) is not None:
+        # No straggler, and no copy: it was whole before.
+        return f"{subject.short(marker)} is of the last save"
     files = [path for path in subject.data if not _is_directory(path, subject)]
     newer = newer_than(marker, files, evidence)
-    if newer is None or evidence.settled(marker, *files):
+    # As `Settled` asks it, so that one interval proves both.
+    if newer is None or Settled().lacking(subject) is None:
         return None
     newer, marker = subject.short(newer), subject.short(marker)
-    return f"{newer} is newer than {marker}: {_SETTLES}"
+    return f"{newer} is newer than {marker}: waits until it has settled"
 
 
 def _is_directory(path: str, subject: Subject) -> bool:
@@ -133,12 +127,16 @@ class Pointed:
 
     def lacking(self, subject: Subject) -> str | None:
         """That the pointer does not name it."""
-        if subject.evidence.named:
+        names = [name for name, _ in subject.pointing()] if subject.renewed else []
+        if subject.evidence.named and (not subject.renewed or subject.name in names):
             return _newer(subject.pointer, subject)
-        reached = subject.reached() if self.later and subject.step is not None else None
-        if reached is None or subject.step is None or reached <= subject.step:
+        if not self.later or not self._is_passed(subject):
             return f"not named by {subject.pointer!r} yet"
         return Settled().lacking(subject)
+
+    def _is_passed(self, subject: Subject) -> bool:
+        reached = next((step for _, step in subject.pointing()), None)
+        return reached is not None and subject.step is not None and reached > subject.step
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +145,7 @@ class Holds:
     Something that is there, and not empty.
 
     Args:
-        pattern: What, a regular expression per level; `""` is the entry itself.
+        pattern: What, a regular expression per level; `""` is the entry itself, that may be.
         words: How to call it when it is not there.
     """
 
@@ -156,12 +154,14 @@ class Holds:
 
     def lacking(self, subject: Subject) -> str | None:
         """That it is not there."""
-        found = subject.find(self.pattern) if self.pattern else [subject.name]
-        stats = [stat for path in found if (stat := subject.evidence.stat(path)) is not None]
-        if not stats:
-            return f"no {self.words or self.pattern or subject.name}"
-        whole = any(stat.size or stat.is_directory for stat in stats)
-        return None if whole else f"{subject.short(found[0])} is empty"
+        if not self.pattern:
+            there = subject.evidence.stat(subject.name) is not None
+            return None if there else f"no {subject.name}"
+        found = subject.find(self.pattern)
+        stats = (subject.evidence.stat(path) for path in found)
+        if any(stat is not None and (stat.size or stat.is_directory) for stat in stats):
+            return None
+        return f"no {self.words or self.pattern}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ class Settled:
     def lacking(self, subject: Subject) -> str | None:
         """That it may still change."""
         settled = subject.evidence.settled(*(subject.data or (subject.name,)))
-        return None if settled else _SETTLES
+        return None if settled else "waits until it has settled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,34 +206,6 @@ class Renamed:
     def lacking(self, subject: Subject) -> str | None:
         """Nothing, or that it may still change."""
         return None if subject.evidence.rename_is_atomic else Settled().lacking(subject)
-
-
-@dataclass(frozen=True, slots=True)
-class Unlinked:
-    """
-    Not just another name of a checkpoint beside it: a link is no checkpoint of its own.
-
-    Told by inodes; where the filesystem keeps none, a link counts.
-
-    Args:
-        names: Which names may be links, a regular expression.
-    """
-
-    names: str
-
-    def lacking(self, subject: Subject) -> str | None:
-        """What it is a link to."""
-        evidence = subject.evidence
-        if re.fullmatch(self.names, subject.name, re.DOTALL) is None:
-            return None
-        stat = evidence.stat(subject.name)
-        if stat is None or not stat.inode:
-            return None
-        for other in sorted(evidence.list("")):
-            itself = re.fullmatch(self.names, other, re.DOTALL) is not None
-            if not itself and evidence.stat(other) == stat:
-                return f"a link to {other}"
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,15 +231,6 @@ class AnyOf:
 
 
 def first_lacking(proofs: Iterable[Proof], subject: Subject) -> str | None:
-    """
-    What the first proof lacks that lacks something.
-
-    Those after it are asked only while nothing but time is missing: all settle in the same time.
-    """
-    first: str | None = None
-    for proof in proofs:
-        answer = proof.lacking(subject)
-        first = answer if first is None else first
-        if answer is not None and not answer.endswith(_SETTLES):
-            break
-    return first
+    """What the first proof lacks that lacks something; those after it are not asked."""
+    answers = (proof.lacking(subject) for proof in proofs)
+    return next((answer for answer in answers if answer is not None), None)

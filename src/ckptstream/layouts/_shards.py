@@ -12,7 +12,6 @@ from ._protocol import Evidence
 from ._subject import Subject
 
 _INDEX = ".index.json"
-_SHARD = re.compile(r".*-[0-9]+-of-(?!0*1\.)[0-9]+\..+", re.DOTALL)
 _INDEX_LIMIT = 32 * 2**20
 _DIGITS = str.maketrans("123456789", "0" * 9)
 
@@ -41,22 +40,10 @@ def _shards(index: dict[str, object]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """
-    Every file that an index of shards (`*.index.json`, its `weight_map`) names is there.
-
-    Args:
-        required: Whether shards are nothing without it.
-    """
-
-    required: bool = False
+    """Every file that an index of shards (`*.index.json`, its `weight_map`) names is there."""
 
     def lacking(self, subject: Subject) -> str | None:
         """The first file that is not there."""
-        if self.required:
-            files = subject.evidence.list(subject.name)
-            of_several = any(_SHARD.fullmatch(file) for file in files)
-            if of_several and not any(file.endswith(_INDEX) for file in files):
-                return f"no *{_INDEX}"
         return missing_shard(subject.name, subject.evidence)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ._files import newer_than
 from ._protocol import Evidence
 from ._subject import find
 
@@ -23,6 +24,7 @@ class Signs:
         own: What no other framework writes into an entry of such a name.
         shared: What this one writes, too.
         first: What it writes before anything else: other files without this one are not its own.
+        late: What it writes after what *shared* finds: an older one is not its own.
         never: What it never writes; with a sign of its own somebody else has added that.
         beside: Names beside the entry that no other framework writes.
         head: A regular expression for the first bytes, if the entry is a file.
@@ -32,6 +34,7 @@ class Signs:
     own: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
     first: str = ""
+    late: str = ""
     never: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     head: bytes = b""
@@ -44,8 +47,14 @@ class Signs:
 
         if self.owns(name, evidence):
             return True
-        began = not self.first or there((self.first,))
-        return began and there(self.shared) and not there(self.never)
+        if self.first and not there((self.first,)):
+            return False
+        return self._shares(name, evidence) and not there(self.never)
+
+    def _shares(self, name: str, evidence: Evidence) -> bool:
+        files = [path for pattern in self.shared for path in find(name, pattern, evidence)]
+        late = find(name, self.late, evidence) if self.late else ()
+        return bool(files) and not any(newer_than(path, files, evidence) for path in late)
 
     def in_file(self, name: str, evidence: Evidence) -> bool:
         """Whether a file begins as it should."""

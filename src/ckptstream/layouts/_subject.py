@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ._names import is_temporary
-from ._protocol import Evidence
+from ._protocol import Evidence, Match
 
 
 class Subject(NamedTuple):
@@ -19,16 +19,20 @@ class Subject(NamedTuple):
         name: Its name in the run's directory.
         step: Its number, if its name has one.
         data: The paths of what its layout calls data, as far as it is there.
+        own: The file that tells its generation, if there is one.
+        renewed: Whether an earlier look found it finished, and that file has been written again.
         pointer: The name of its layout's pointer file; may be empty.
-        reached: Reads the pointer, and tells the step of the checkpoint that it names now.
+        pointing: Reads the pointer: the checkpoints that it names now, the latest first.
         evidence: What can be asked.
     """
 
     name: str
     step: int | None
     data: tuple[str, ...]
+    own: str | None
+    renewed: bool
     pointer: str
-    reached: Callable[[], int | None]
+    pointing: Callable[[], list[Match]]
     evidence: Evidence
 
     def find(self, pattern: str) -> list[str]:

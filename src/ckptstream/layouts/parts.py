@@ -17,7 +17,6 @@ from ._proofs import (
     Proof,
     Renamed,
     Settled,
-    Unlinked,
 )
 from ._shards import Index, Ranks
 from ._signs import Signs
@@ -38,5 +37,4 @@ __all__ = [
     "Settled",
     "Signs",
     "Subject",
-    "Unlinked",
 ]

@@ -9,6 +9,8 @@ from .._signs import Signs
 from ._torch import NUMBERED, SHARDS
 
 _WEIGHTS = r".*\.safetensors"
+_WHOLE = r"(?!.*-[0-9]+-of-[0-9]+\.safetensors).*\.safetensors"
+_INDEX = r".*\.safetensors\.index\.json"
 
 # The evaluator of prime-rl itself waits for an empty file `STABLE`; the trainer's own checkpoints
 # are DCP's, one level below.
@@ -32,7 +34,8 @@ PRIME_RL = Described(
         "STABLE",
         own=(r"STABLE", r"trainer"),
         shared=(_WEIGHTS, r"model\.safetensors\.index\.json"),
-        never=(r"config\.json|random_states_.*|optimizer\.bin",),
+        late=r"config\.json",  # which `save_pretrained` writes first
+        never=(r"random_states_.*|optimizer\.bin",),
     ),
 )
 
@@ -89,7 +92,8 @@ ACCELERATE = Described(
     ),
 )
 
-# What `save_pretrained` leaves, and nothing else: all shards, each as long as its header says.
+# What `save_pretrained` leaves, and nothing else: one file, or shards and then their index, each as
+# long as its header says.
 # Source: huggingface/transformers `src/transformers/modeling_utils.py` (`save_pretrained`),
 # huggingface/safetensors `safetensors/src/tensor.rs` (`serialize_to_file`).
 SAFETENSORS = Described(
@@ -98,12 +102,12 @@ SAFETENSORS = Described(
     regex=NUMBERED,
     directory=(
         Holds(_WEIGHTS, "*.safetensors"),
+        AnyOf(((Holds(_WHOLE, "whole *.safetensors"),), (Holds(_INDEX, "*.index.json"), Index()))),
         Ranks(r".*-(?P<rank>[0-9]+)-of-(?P<of>[0-9]+)\.safetensors", base=1),
         Footers(),
-        Index(required=True),
         Settled(),
     ),
-    data=(_WEIGHTS, r".*\.safetensors\.index\.json"),
+    data=(_WEIGHTS, _INDEX),
     own=(r"model\.safetensors(?:\.index\.json)?", _WEIGHTS),
     signs=Signs("*.safetensors", shared=(_WEIGHTS,)),
 )

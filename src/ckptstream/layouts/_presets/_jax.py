@@ -10,7 +10,8 @@ from .._signs import Signs
 _MSGPACK_MAP = rb"[\x80-\x8f\xde\xdf]"
 
 # A file, renamed when its arrays (`checkpoint_1_gda`) have been; or, by default, a directory that
-# Orbax writes. Steps may be floats, negative, and `1e5`.
+# Orbax writes, without the level of items that its own manager has. Steps may be floats, negative,
+# and `1e5`.
 # Source: google/flax `flax/training/checkpoints.py` (`save_checkpoint`, `_save_commit`,
 # `_checkpoint_path_step`).
 FLAX = Described(

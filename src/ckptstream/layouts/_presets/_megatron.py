@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .._described import Described
 from .._pointers import Pointer
-from .._proofs import Absent, AnyOf, Footers, Holds, Marker, Pointed, Settled, Unlinked
+from .._proofs import Absent, AnyOf, Footers, Holds, Marker, Pointed, Settled
 from .._shards import Ranks
 from .._signs import Signs
 from ._torch import SHARDS
@@ -43,7 +43,6 @@ MEGATRON = Described(
     example="iter_0001000",
     regex=r"iter_(?P<step>[0-9]{7,})|release",
     directory=(
-        Marker("metadata.json", optional=True),
         AnyOf(
             (
                 (Marker("metadata.json"),),
@@ -72,13 +71,12 @@ MEGATRON_BRIDGE = Described(
     example="iter_0001000/run_config.yaml",
     regex=r"iter_(?P<step>[0-9]{7,})",
     directory=(
-        Marker("run_config.yaml", settled=True),
+        Marker("run_config.yaml"),
         Marker("train_state.pt"),
         Holds(r"\.metadata|__[0-9]+_[0-9]+\.distcp|mp_rank_[0-9_]+", "model files"),
-        Pointed(later=True),
     ),
-    data=(SHARDS,),
-    own=(r"train_state\.pt",),
+    data=(SHARDS, r"mp_rank_[0-9_]+/.+\.pt"),
+    own=(r"run_config\.yaml",),
     pointer_file=Pointer(_TRACKER, number="iter_{:07d}"),
     signs=Signs("run_config.yaml or train_state.pt", own=(r"run_config\.yaml|train_state\.pt",)),
 )
@@ -114,9 +112,9 @@ NEMO = Described(
     regex=r"(?P<stem>.+--(?:(?:.*[^A-Za-z])?step=(?P<step>[0-9]+)(?![0-9])|.*=)"
     r"[^/]*?(?<!\.ckpt))(?P<part>-unfinished)?",
     lead=r"\g<stem>",
+    links=r".*-last",
     directory=(
         Absent("-unfinished"),
-        Unlinked(r".*-last"),
         AnyOf(((Marker("weights/metadata.json"),), (Marker("weights/.metadata"),))),
     ),
     data=(rf"weights/{SHARDS}",),

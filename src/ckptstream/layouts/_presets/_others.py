@@ -87,7 +87,7 @@ RAY = Described(
     name="ray",
     example="checkpoint_2026-01-31_12-00-00.000000",
     regex=r"checkpoint_[0-9]{4}-[0-9]{2}-[0-9]{2}_[0-9]{2}-[0-9]{2}-[0-9]{2}\.[0-9]+",
-    directory=(Holds(r".+", "files"), Pointed()),
+    directory=(Pointed(), Holds(r".+", "files")),
     data=(r".+", r".+/.+"),
     pointer_file=Pointer(
         "checkpoint_manager_snapshot.json",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._described import Described
-from .._proofs import AnyOf, Footers, Holds, Marker, Renamed, Settled, Unlinked
+from .._proofs import AnyOf, Footers, Holds, Marker, Renamed, Settled
 from .._shards import Index, Ranks
 from .._signs import Signs
 
@@ -23,9 +23,9 @@ LIGHTNING = Described(
     name="lightning",
     example="epoch=1-step=1000.ckpt",
     regex=r"(?:.*[^A-Za-z])?step=(?P<step>[0-9]+)(?:[^0-9].*)?\.ckpt|.+\.ckpt",
-    file=(Unlinked(r"last(-v[0-9]+)?\.ckpt"), Footers(), Settled()),
+    links=r"last(-v[0-9]+)?\.ckpt",
+    file=(Footers(), Settled()),
     directory=(
-        Unlinked(r"last(-v[0-9]+)?\.ckpt"),
         AnyOf(
             (
                 (Marker("meta.pt"), *WHOLE_DCP),
@@ -57,7 +57,8 @@ TORCH_SAVE = Described(
     regex=r"(?!optimizer|scheduler|scaler|rng_state|random_states|training_args|dataloader"
     r"|checkpoint_?(?:last|best)|checkpoint\.best|latest-rank|latest_train_state)"
     rf"(?:{NUMBERED}|.*(?:model|ckpt|checkpoint|weights|best|last|latest|final).*)\.(?:pt|pth)",
-    file=(Unlinked(r".*(?:best|last|latest|final).*"), Footers(), Settled()),
+    links=r".*(?:best|last|latest|final).*",
+    file=(Footers(), Settled()),
     signs=Signs("a file of torch.save", head=TORCH),
 )
 

@@ -51,9 +51,8 @@ class StoreEvidence(Snapshot):
         """Find out whether this is the entry that was known. Raises `OSError`."""
         found = self.stat(self._name)
         self.inode = 0 if found is None else found.inode
-        if self._old is not None and self.inode and self._old.inode != self.inode:
-            # Another inode is another directory: what was known of the old one says nothing. None
-            # is left of it where the others of its files are deleted after the first.
+        if self._old is not None and self._old.inode != self.inode:
+            # Another inode is another directory: what was known of the old one says nothing.
             self._old = None
 
     # What each of these means to a layout stands in `ckptstream.layouts.Evidence`.

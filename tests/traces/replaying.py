@@ -19,7 +19,7 @@ from ckptstream import Checkpoint, CheckpointStream, follow
 from ckptstream.layouts import resolve
 from ckptstream.testing import ManualWatcher
 
-LONG = 60.0  # seconds in which everything settles
+LONG = 15.0  # seconds in which everything settles, and no safety look helps
 UNRECOGNISED = "looked for"  # how auto names what it would take for evidence
 
 
@@ -176,7 +176,7 @@ class Follower:
         """
         What comes while the trainer does nothing for long enough.
         """
-        for _ in range(3):
+        for _ in range(2):
             await anyio.sleep(LONG)
             await self.look()
 

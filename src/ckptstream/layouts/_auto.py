@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TypeAlias
 
 from ._described import Described
 from ._hugging_face import HuggingFace
@@ -32,11 +32,8 @@ _DIGITS = str.maketrans("123456789", "0" * 9)
 _SHAPES = 4096  # how many are kept: those of a run are few
 
 
-@runtime_checkable
-class _Owner(Protocol):
-    """A layout that knows which of its signs nobody else leaves."""
-
-    def owns(self, name: str, evidence: Evidence) -> bool: ...
+_Named: TypeAlias = "tuple[BuiltInLayout, Match]"
+_Asks: TypeAlias = "Callable[[str, Evidence], bool]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +96,9 @@ class Auto:
             alias = _alias(layout, name, match[1], evidence)
             if alias is not None:
                 return alias
-        fitting = [each for each in named if each[0].recognises(name, evidence)]
-        fitting = [each for each in fitting if _owns(each[0], name, evidence)] or fitting
+        # Most often there is an owner, and nobody else need be asked.
+        fitting = [each for each in named if _owns(each[0], name, evidence)]
+        fitting = fitting or [each for each in named if each[0].recognises(name, evidence)]
         if not fitting:
             return _unrecognised(named)
         chosen, match, generation = _choose(fitting, name, evidence)
@@ -133,11 +131,9 @@ class Auto:
         return candidates
 
 
-_Named: TypeAlias = "tuple[BuiltInLayout, Match]"
-
-
 def _owns(layout: BuiltInLayout, name: str, evidence: Evidence) -> bool:
-    return layout.owns(name, evidence) if isinstance(layout, _Owner) else True
+    owns: _Asks = getattr(layout, "owns", layout.recognises)
+    return owns(name, evidence)
 
 
 def _choose(

@@ -129,17 +129,23 @@ class Described:
 
     def recognises(self, name: str, evidence: Evidence) -> bool:
         """Whether it bears the framework's signs, and none that speaks against it."""
-        kind = self._is_directory(name, evidence)
-        if self.signs is None or kind is None:
+        signs, kind = self._signs(name, evidence)
+        if signs is None:
             return False
         if kind:
-            return bool(self.directory) and self.signs.in_directory(name, evidence)
-        data = self._data(name, evidence, kind)
-        return bool(self.file) and any(self.signs.in_file(path, evidence) for path in data)
+            return signs.in_directory(name, evidence)
+        return any(signs.in_file(path, evidence) for path in self._data(name, evidence, False))
 
     def owns(self, name: str, evidence: Evidence) -> bool:
         """Whether it bears a sign that no other framework leaves."""
-        return self.signs is not None and self.signs.owns(name, evidence)
+        signs, kind = self._signs(name, evidence)
+        return signs is not None and signs.owns(name, evidence, is_directory=kind)
+
+    def _signs(self, name: str, evidence: Evidence) -> tuple[Signs | None, bool]:
+        """The signs to look for, if there may be some, and whether in a directory."""
+        kind = self._is_directory(name, evidence)
+        proofs = self.directory if kind else self.file
+        return (self.signs if kind is not None and proofs else None), bool(kind)
 
     def _is_directory(self, name: str, evidence: Evidence) -> bool | None:
         """None if there is nothing. Of several files together the first may not be there."""

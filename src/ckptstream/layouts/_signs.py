@@ -45,7 +45,7 @@ class Signs:
         def there(patterns: tuple[str, ...]) -> bool:
             return any(find(name, pattern, evidence) for pattern in patterns)
 
-        if self.owns(name, evidence):
+        if self.owns(name, evidence, is_directory=True):
             return True
         if self.first and not there((self.first,)):
             return False
@@ -61,7 +61,9 @@ class Signs:
         head = evidence.head(name, _HEAD) if self.head else None
         return bool(head) and re.match(self.head, head or b"", re.DOTALL) is not None
 
-    def owns(self, name: str, evidence: Evidence) -> bool:
+    def owns(self, name: str, evidence: Evidence, *, is_directory: bool) -> bool:
         """Whether there is a sign that no other framework leaves."""
-        beside = any(evidence.stat(other) is not None for other in self.beside)
-        return beside or any(find(name, pattern, evidence) for pattern in self.own)
+        inside = self.own if is_directory else ()
+        if any(find(name, pattern, evidence) for pattern in inside):
+            return True
+        return any(evidence.stat(other) is not None for other in self.beside)

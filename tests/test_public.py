@@ -16,7 +16,13 @@ import pytest
 
 import ckptstream
 
-MODULES = ["ckptstream", "ckptstream.sync", "ckptstream.layouts", "ckptstream.testing"]
+MODULES = [
+    "ckptstream",
+    "ckptstream.sync",
+    "ckptstream.layouts",
+    "ckptstream.layouts.parts",
+    "ckptstream.testing",
+]
 NAMES = [(name, public) for name in MODULES for public in importlib.import_module(name).__all__]
 
 

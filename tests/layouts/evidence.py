@@ -153,7 +153,7 @@ def write(path: Path, content: bytes | str = b"x", *, at: int | None = None) -> 
 
 
 def snapshot(root: Path) -> Snapshot:
-    paths = (path for path in root.rglob("*") if not path.is_dir())
+    paths = (path for path in root.rglob("*") if path.is_file())  # and no link that dangles
     stats = {str(path.relative_to(root)): path.stat() for path in paths}
     return {path: (stat.st_size, stat.st_mtime_ns, stat.st_ino) for path, stat in stats.items()}
 

@@ -17,6 +17,7 @@ from ckptstream.layouts import (
     Verdict,
     judge,
     pointer_layouts,
+    resolve,
 )
 
 
@@ -74,7 +75,8 @@ def test_unfinished(run: Run, name: str, layout: str, missing: str) -> None:
 @pytest.mark.parametrize(
     ("path", "name", "looked_for"),
     [
-        ("checkpoint_1/model.safetensors", "checkpoint_1", "commit_success.txt"),
+        ("checkpoint_1/notes.txt", "checkpoint_1", "commit_success.txt"),
+        ("checkpoint_1/notes.txt", "checkpoint_1", "random_states_0.pkl (accelerate)"),
         ("images_2024/a/b.png", "images_2024", "manifest.ocdbt"),
         ("checkpoint-1/notes.txt", "checkpoint-1", "trainer_state.json"),
         ("words.index", "words", ".data-"),
@@ -125,8 +127,8 @@ def test_all_that_fit_must_agree(tmp_path: Path) -> None:
     run = Run(tmp_path, Auto((Renamed(), Orbax())))
     write(tmp_path / "checkpoint_1/flax")
     write(tmp_path / "checkpoint_1/_CHECKPOINT_METADATA", "{}")
-    verdict = run.judge("checkpoint_1")
-    assert Verdict("flax", None, "no commit stamp in _CHECKPOINT_METADATA", "flax") == verdict
+    verdict, missing = run.judge("checkpoint_1"), "no commit stamp in _CHECKPOINT_METADATA"
+    assert Verdict("flax", None, f"{missing} (orbax)", "flax") == verdict
 
     write(tmp_path / "checkpoint_1/commit_success.txt")
     assert Verdict("flax", None, None, "flax") == run.judge("checkpoint_1")
@@ -154,7 +156,7 @@ def test_auto_is_a_layout(run: Run) -> None:
     layout, look = Auto(), run.look("5")
 
     assert "auto" == layout.name
-    assert "auto: tensorflow, hf, orbax" == str(layout)
+    assert str(layout).startswith("auto: tensorflow, hf, lightning, ")
     assert (None, 17) == (layout.missing("5", look), layout.generation("5", look))
     assert ("ckpt-3", 3) == layout.match("ckpt-3.index")
     assert ("checkpoint-3", 3) == layout.match("checkpoint-3")
@@ -177,11 +179,14 @@ def test_judge_of_one_layout(tmp_path: Path) -> None:
 
 def test_pointer_layouts() -> None:
     """
-    Only TensorFlow keeps a pointer.
+    Only those that name a file have a pointer.
     """
     tensorflow = TensorFlow("latest")
+    pointers = {layout.pointer for layout in pointer_layouts(Auto())}
 
-    assert (TensorFlow(),) == pointer_layouts(Auto())
+    files = {"latest", "latest_checkpointed_iteration.txt", "checkpoint_manager_snapshot.json"}
+    assert {"checkpoint"} | files == pointers
     assert (tensorflow,) == pointer_layouts(tensorflow)
     assert (tensorflow,) == pointer_layouts(Auto((Orbax(), tensorflow)))
     assert () == pointer_layouts(Template("{step}"))
+    assert () == pointer_layouts(resolve("dcp"))

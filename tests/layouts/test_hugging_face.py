@@ -296,7 +296,7 @@ def test_reads_little(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {f"{NAME}/trainer_state.json"} == set(read)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(content=st.binary() | st.text().map(lambda text: f'{{"global_step": {text}}}'.encode()))
 def test_any_state(run: Run, content: bytes) -> None:
     """
@@ -308,7 +308,7 @@ def test_any_state(run: Run, content: bytes) -> None:
     assert run.judge(NAME).step == 5
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     content=st.binary()
     | st.recursive(

@@ -9,6 +9,19 @@ from ckptstream import layouts
 from ckptstream._errors import UnknownLayout
 from ckptstream.layouts import Auto, HuggingFace, Layout, Orbax, Template, TensorFlow, resolve
 
+NAMES = (
+    "accelerate composer dcp deepspeed fairseq flax hf keras keras-backup levanter lightning "
+    "llamafactory-v1 maxtext megatron megatron-bridge nemo olmo olmo-core orbax prime-rl ray "
+    "ray-v1 safetensors sb3 t5x tensorflow torch torchtitan verl"
+).split()
+
+
+def test_every_framework_has_a_name() -> None:
+    """
+    A checkpoint's layout can be asked for by the name that it says.
+    """
+    assert NAMES == [resolve(name).name for name in NAMES]
+
 
 @pytest.mark.parametrize(
     ("given", "expected"),
@@ -35,7 +48,7 @@ def test_state_file() -> None:
     tensorflow = TensorFlow("latest")
 
     assert tensorflow == resolve("tensorflow", state_file="latest")
-    assert Auto((tensorflow, HuggingFace(), Orbax())) == resolve("auto", state_file="latest")
+    assert Auto((tensorflow, *Auto().layouts[1:])) == resolve("auto", state_file="latest")
 
 
 @pytest.mark.parametrize(
@@ -53,10 +66,11 @@ def test_unknown(given: str, hint: str) -> None:
     """
     with pytest.raises(UnknownLayout) as error:
         resolve(given)
+    known = "'auto', " + ", ".join(map(repr, NAMES))
 
     assert (
-        f"layout={given!r} is not known{hint}: use one of 'auto', 'hf', 'orbax', 'tensorflow', "
-        "or a name with {step} such as 'step_{step}/DONE'"
+        f"layout={given!r} is not known{hint}: use one of {known}, or a name with {{step}} "
+        "such as 'step_{step}/DONE'"
     ) == str(error.value)
     assert str(error.value) == str(pickle.loads(pickle.dumps(error.value)))
     assert given == error.value.layout

@@ -50,9 +50,12 @@ class _Looking:
         trusted = full and ground.trusted and not request.thorough
         unchanged = trusted and modified == ground.modified
         # Where no pointer was, a new one would have changed the directory's time.
-        pointer = full and not (unchanged and not request.pointed)
+        pointer = full and not (unchanged and not ground.pointer)
         told = any(layout.pointer in request.hints for layout in request.pointers)
-        self._pointed = self._read_pointers() if pointer or told else request.pointed
+        self._pointed = request.pointed
+        if pointer or told:
+            self._pointed, found = self._read_pointers()
+            ground = ground._replace(pointer=found)
         self.result = Look(full=full, pointed=self._pointed)
         if unchanged:
             candidates = known(request)
@@ -65,13 +68,15 @@ class _Looking:
         if full and not unchanged and self._nobody_recognises(candidates):
             self.result.foreign = foreign(request, list(candidates.groups), alive)
 
-    def _read_pointers(self) -> tuple[str, ...]:
-        names = list[str]()
+    def _read_pointers(self) -> tuple[tuple[str, ...], bool]:
+        """What the pointers name, and whether there are any."""
+        names, found = list[str](), False
         for layout in self._request.pointers:
             content = self._store.pointer(layout.pointer, _POINTER_SIZE)
             if content is not None:
                 names += layout.pointed(content)
-        return tuple(names)
+                found = True
+        return tuple(names), found
 
     def _look_into(self, candidates: Candidates, alive: Callable[[], None]) -> None:
         request, result = self._request, self.result

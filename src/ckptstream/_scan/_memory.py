@@ -110,6 +110,7 @@ class Ground(NamedTuple):
         since: When it was first listed with that time, on the look's clock.
         trusted: Whether two listings far enough apart had that time, so that an unchanged time
             now means an unchanged listing.
+        pointer: Whether there was a pointer, whatever it named: most are written in place.
     """
 
     identity: tuple[int, int]
@@ -117,6 +118,7 @@ class Ground(NamedTuple):
     modified: int
     since: float
     trusted: bool
+    pointer: bool = False
 
 
 class Foreign(NamedTuple):

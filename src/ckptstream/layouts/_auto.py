@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
+from ._described import Described
 from ._hugging_face import HuggingFace
 from ._orbax import Orbax
-from ._protocol import BuiltInLayout, Evidence, Layout, PointerLayout, Verdict
+from ._presets import GENERIC, PRESETS
+from ._protocol import BuiltInLayout, Evidence, Layout, Match, PointerLayout, Verdict
 from ._tensorflow import TensorFlow
 
 NOBODY = "auto"  # the layout of what no layout recognises
+# The first that fits gives its name, so that what goes by names of any kind comes last.
+BUILT_IN: tuple[BuiltInLayout, ...] = (
+    TensorFlow(),
+    HuggingFace(),
+    *(preset for preset in PRESETS if preset.signs is not None and preset not in GENERIC),
+    Orbax(),
+    *GENERIC,
+)
+
 _SIGNS = {
     "tensorflow": ".data-00000-of-00001 files",
     "hf": "trainer_state.json, config.json or a model",
     "orbax": "commit_success.txt, _CHECKPOINT_METADATA, _METADATA or manifest.ocdbt",
 }
+_DIGITS = str.maketrans("123456789", "0" * 9)
+_SHAPES = 4096  # how many are kept: those of a run are few
+
+
+_Named: TypeAlias = "tuple[BuiltInLayout, Match]"
+_Asks: TypeAlias = "Callable[[str, Evidence], bool]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +41,32 @@ class Auto:
     """
     Whatever one of several layouts recognises.
 
-    Names alone do not tell: the `checkpoint_1` that Accelerate fills looks like one that Orbax has
-    renamed. An entry is finished when all layouts that its names fit say so, and one of them
-    recognises something that only its own framework writes.
+    Names alone do not tell: the `checkpoint_1` that Accelerate fills looks like one that T5X has
+    renamed. So each entry is decided by what it holds:
+
+    - A layout fits if the name does and it recognises one of its signs there. Frameworks that leave
+      none there have no say, whatever of theirs is absent: DeepSpeed's `latest` does not matter to
+      a `global_step1000` without a rank's file.
+    - What a framework writes before anything else must be there, and nothing that it never writes:
+      `metadata.json` is LLaMA-Factory's first file, so a `checkpoint-1000` without it is not its
+      own, and `CHECKPOINT_COMPLETE` is not waited for. `save_pretrained` begins with `config.json`,
+      with which prime-rl ends, so a `step_1000` that has it before the weights needs no `STABLE`.
+    - If some layout finds a sign that no other framework leaves there, only those that find one of
+      theirs fit: with `trainer_state.json` it is the Trainer's, whatever else could be.
+    - An entry is finished when all layouts that fit say so: while weights alone are there, they may
+      be Accelerate's, who is not done before `random_states_0.pkl` is there. What no file can tell
+      apart, weights alone in a `step_1000`, is not handed out too early: it waits, and `status()`
+      says for what and for whom.
 
     Args:
-        layouts: Asked in this order.
+        layouts: Asked in this order; the first that fits gives its name, or, if it was finished
+            before, the one whose generation that was.
     """
 
-    layouts: tuple[BuiltInLayout, ...] = (TensorFlow(), HuggingFace(), Orbax())
+    layouts: tuple[BuiltInLayout, ...] = BUILT_IN
+    _shapes: dict[str, tuple[BuiltInLayout, ...]] = field(
+        init=False, repr=False, compare=False, default_factory=dict[str, tuple[BuiltInLayout, ...]]
+    )
 
     def __str__(self) -> str:
         return f"auto: {', '.join(layout.name for layout in self.layouts)}"
@@ -41,9 +76,9 @@ class Auto:
         """The name of the choice; a `Verdict` has the name of the layout chosen."""
         return "auto"
 
-    def match(self, name: str) -> tuple[str, int | None] | None:
+    def match(self, name: str) -> Match | None:
         """What the first layout says that the name fits."""
-        matches = (layout.match(name) for layout in self.layouts)
+        matches = (layout.match(name) for layout in self._candidates(name))
         return next((match for match in matches if match is not None), None)
 
     def missing(self, name: str, evidence: Evidence) -> str | None:
@@ -55,17 +90,68 @@ class Auto:
         return self.judge(name, evidence).generation
 
     def judge(self, name: str, evidence: Evidence) -> Verdict:
-        """What the layouts that the checkpoint's names fit say together."""
-        fitting = {
-            layout: match for layout in self.layouts if (match := _fit(layout, name, evidence))
-        }
-        chosen = next((layout for layout in fitting if layout.recognises(name, evidence)), None)
-        if chosen is None:
-            return _unrecognised(fitting)
-        answers = (layout.missing(name, evidence) for layout in fitting)
-        missing = next((answer for answer in answers if answer is not None), None)
-        generation = chosen.generation(name, evidence)
-        return Verdict(chosen.name, fitting[chosen][1], missing, generation)
+        """What the layouts that fit the checkpoint say together."""
+        named = self._named(name, evidence)
+        for layout, match in named:
+            alias = _alias(layout, name, match[1], evidence)
+            if alias is not None:
+                return alias
+        # Most often there is an owner, and nobody else need be asked.
+        fitting = [each for each in named if _owns(each[0], name, evidence)]
+        fitting = fitting or [each for each in named if each[0].recognises(name, evidence)]
+        if not fitting:
+            return _unrecognised(named)
+        chosen, match, generation = _choose(fitting, name, evidence)
+        for layout, _ in fitting:
+            missing = layout.missing(name, evidence)
+            if missing is not None:
+                whose = "" if layout is chosen else f" ({layout.name})"
+                return Verdict(chosen.name, match[1], f"{missing}{whose}", generation)
+        return Verdict(chosen.name, match[1], None, generation)
+
+    def _named(self, name: str, evidence: Evidence) -> list[_Named]:
+        """The layouts that take a member for a part of this checkpoint, with what they say."""
+        candidates = dict.fromkeys(c for m in evidence.members for c in self._candidates(m))
+        fits = ((layout, _fit(layout, name, evidence)) for layout in candidates)
+        return [(layout, match) for layout, match in fits if match is not None]
+
+    def _candidates(self, name: str) -> tuple[BuiltInLayout, ...]:
+        """
+        The layouts that may take the name.
+
+        A run has thousands of names that differ in their digits alone.
+        """
+        shape = name[:-2].translate(_DIGITS) + name[-2:]  # `.h5` is another suffix than `.h4`
+        candidates = self._shapes.get(shape)
+        if candidates is None:
+            candidates = tuple(layout for layout in self.layouts if layout.match(shape))
+            if len(self._shapes) >= _SHAPES:
+                self._shapes.clear()
+            self._shapes[shape] = candidates
+        return candidates
+
+
+def _owns(layout: BuiltInLayout, name: str, evidence: Evidence) -> bool:
+    owns: _Asks = getattr(layout, "owns", layout.recognises)
+    return owns(name, evidence)
+
+
+def _choose(
+    fitting: Sequence[_Named], name: str, evidence: Evidence
+) -> tuple[BuiltInLayout, Match, int | str | None]:
+    """
+    The first, unless another one told the generation that was finished before.
+
+    What somebody adds to a finished checkpoint must not make another one of it.
+    """
+    first, match = fitting[0]
+    generation = first.generation(name, evidence)
+    if evidence.before is not None and str(generation) != evidence.before:
+        for other, its in fitting[1:]:
+            before = other.generation(name, evidence)
+            if str(before) == evidence.before:
+                return other, its, before
+    return first, match, generation
 
 
 def judge(layout: Layout, name: str, evidence: Evidence) -> Verdict:
@@ -76,29 +162,46 @@ def judge(layout: Layout, name: str, evidence: Evidence) -> Verdict:
     """
     if isinstance(layout, Auto):
         return layout.judge(name, evidence)
+    fit = _fit(layout, name, evidence)
+    step = None if fit is None else fit[1]
+    alias = _alias(layout, name, step, evidence)
+    if alias is not None:
+        return alias
     missing = layout.missing(name, evidence)
     generation = layout.generation(name, evidence)
-    fit = _fit(layout, name, evidence)
-    return Verdict(layout.name, None if fit is None else fit[1], missing, generation)
+    return Verdict(layout.name, step, missing, generation)
+
+
+def _alias(layout: Layout, name: str, step: int | None, evidence: Evidence) -> Verdict | None:
+    """What is said of a link: nobody's checkpoint, which is not missed when it goes."""
+    alias = layout.alias(name, evidence) if isinstance(layout, Described) else None
+    return None if alias is None else Verdict(NOBODY, step, alias, None)
 
 
 def pointer_layouts(layout: Layout) -> tuple[PointerLayout, ...]:
     """The layouts with a pointer file: *layout* itself, or those among Auto's."""
     layouts = layout.layouts if isinstance(layout, Auto) else (layout,)
-    return tuple(layout for layout in layouts if isinstance(layout, PointerLayout))
+    return tuple(
+        layout for layout in layouts if isinstance(layout, PointerLayout) and layout.pointer
+    )
 
 
-def _fit(layout: Layout, name: str, evidence: Evidence) -> tuple[str, int | None] | None:
+def _fit(layout: Layout, name: str, evidence: Evidence) -> Match | None:
     """What a layout says of the first member that it takes for a part of this checkpoint."""
     matches = map(layout.match, evidence.members)
     return next((match for match in matches if match is not None and match[0] == name), None)
 
 
-def _unrecognised(fitting: Mapping[BuiltInLayout, tuple[str, int | None]]) -> Verdict:
+def _unrecognised(named: Sequence[_Named]) -> Verdict:
     # Nothing more is asked: a name such as images_2024 may hide a million files.
-    if not fitting:
+    if not named:
         return Verdict(NOBODY, None, "not there", None)
-    signs = (f"{_SIGNS.get(layout.name, 'its files')} ({layout.name})" for layout in fitting)
+    signs = (f"{_looks_for(layout)} ({layout.name})" for layout, _ in named)
     missing = f"not recognised: looked for {', or '.join(signs)}"
-    match = next(iter(fitting.values()))
-    return Verdict(NOBODY, match[1], missing, None)
+    return Verdict(NOBODY, named[0][1][1], missing, None)
+
+
+def _looks_for(layout: BuiltInLayout) -> str:
+    if isinstance(layout, Described) and layout.signs is not None:
+        return layout.signs.words
+    return _SIGNS.get(layout.name, "its files")

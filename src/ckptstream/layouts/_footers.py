@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import cast
 
@@ -14,7 +15,8 @@ _LOCAL_FILE = b"PK\x03\x04"
 _END = struct.Struct("<4s4H2LH")
 _LOCATOR = struct.Struct("<4sLQL")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
-_ZIP_TAIL = _END.size + 0xFFFF + _LOCATOR.size + _END_64.size
+_SHORT_TAIL = _END.size + _LOCATOR.size + _END_64.size
+_ZIP_TAIL = _SHORT_TAIL + 0xFFFF
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
@@ -22,12 +24,20 @@ _MAX_HEADER = 100_000_000  # safetensors' own limit
 _MAX_READ = 4 * 2**20
 
 
-def unfinished_file(path: str, stat: FileStat, evidence: Evidence) -> str | None:
+def unfinished_file(
+    path: str, stat: FileStat, evidence: Evidence, members: tuple[str, ...] = ()
+) -> str | None:
     """
     What a file lacks by its own format, in words; None if nothing, or the format is not known.
 
     Cheap, and no proof: a file of the full size may still hold zeros in between. The format
     comes from the first bytes, as `.ckpt` alone says little; safetensors has none of its own.
+
+    Args:
+        path: The file.
+        stat: Its size.
+        evidence: What can be asked.
+        members: What a zip archive must contain.
     """
     if stat.size == 0:
         return "empty"
@@ -35,7 +45,7 @@ def unfinished_file(path: str, stat: FileStat, evidence: Evidence) -> str | None
         return _safetensors(path, stat, evidence)
     head = evidence.head(path, 64) or b""
     if _LOCAL_FILE.startswith(head[:4]):
-        return _zip(evidence.tail(path, _ZIP_TAIL) or b"", stat.size)
+        return _zip(path, stat, evidence) or _lacking_member(path, evidence, members)
     if head.startswith(_HDF5):
         return _hdf5(head, stat.size)
     if path.lower().endswith(_ZIP_SUFFIXES) and not any(head):
@@ -43,7 +53,24 @@ def unfinished_file(path: str, stat: FileStat, evidence: Evidence) -> str | None
     return None
 
 
-def _zip(tail: bytes, size: int) -> str | None:
+def _zip(path: str, stat: FileStat, evidence: Evidence) -> str | None:
+    # Nearly no archive has a comment: its end is in the last bytes.
+    short = _unfinished_zip(evidence.tail(path, _SHORT_TAIL) or b"", stat.size)
+    if short is None or stat.size <= _SHORT_TAIL:
+        return short
+    return _unfinished_zip(evidence.tail(path, _ZIP_TAIL) or b"", stat.size)
+
+
+def _lacking_member(path: str, evidence: Evidence, members: tuple[str, ...]) -> str | None:
+    """The first name that the end of the archive's directory does not hold."""
+    tail = evidence.tail(path, _ZIP_TAIL) or b"" if members else b""
+    for name in members:
+        if not re.search(rb"PK\x01\x02.{42}%b" % re.escape(name.encode()), tail, re.DOTALL):
+            return f"no {name} in the zip archive"
+    return None
+
+
+def _unfinished_zip(tail: bytes, size: int) -> str | None:
     """
     Whether the archive's directory ends where its end record begins.
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast
 
-from ._files import newer_than, read_integer, read_json
+from ._files import newer_than, read_integer
 from ._names import is_temporary
 from ._protocol import Evidence
+from ._shards import missing_shard
 
 _NAME = re.compile(r"checkpoint-([0-9]+)")
 _STATE = "trainer_state.json"
 _STATE_LIMIT = 2**20
-_INDEX = ".index.json"
-_INDEX_LIMIT = 32 * 2**20
 
 _NO_MODEL = re.compile(
     r"""
@@ -63,7 +61,7 @@ class HuggingFace:
         model = _model(name, evidence)
         if not model:
             return "no model files"
-        return _missing_shard(name, evidence) or _unsettled(name, model, evidence)
+        return missing_shard(name, evidence) or _unsettled(name, model, evidence)
 
     def generation(self, name: str, evidence: Evidence) -> str | None:
         """The fingerprint of `trainer_state.json`."""
@@ -73,6 +71,10 @@ class HuggingFace:
         """Whether a directory of this name holds `trainer_state.json`, a config or a model."""
         files = evidence.list(name)
         return _STATE in files or "config.json" in files or bool(_model(name, evidence))
+
+    def owns(self, name: str, evidence: Evidence) -> bool:
+        """Whether there is the one file that nobody else writes."""
+        return _STATE in evidence.list(name)
 
 
 def _unfinished_state(name: str, evidence: Evidence) -> str | None:
@@ -97,27 +99,6 @@ def _model(name: str, evidence: Evidence) -> list[str]:
 @lru_cache(maxsize=1000)  # A thousand runs with twenty checkpoints each have the same few names.
 def _is_bookkeeping(file: str) -> bool:
     return is_temporary(file) or _NO_MODEL.fullmatch(file) is not None
-
-
-def _missing_shard(name: str, evidence: Evidence) -> str | None:
-    files = evidence.list(name)
-    # Beside the one file an index is a former save's: `from_pretrained` takes the file first.
-    indices = (file for file in sorted(files) if file.endswith(_INDEX))
-    for index in (index for index in indices if index.removesuffix(_INDEX) not in files):
-        head = evidence.head(f"{name}/{index}", _INDEX_LIMIT) or b""
-        content = read_json(head)
-        if content is None and len(head) < _INDEX_LIMIT:
-            return f"{index} is not whole"
-        for shard in _shards(content or {}):
-            if shard.partition("/")[0] not in files:
-                return f"no {shard}"
-    return None
-
-
-def _shards(index: dict[str, object]) -> list[str]:
-    weights = index.get("weight_map")
-    names = cast("dict[str, object]", weights).values() if isinstance(weights, dict) else ()
-    return sorted({name for name in names if isinstance(name, str)})
 
 
 def _unsettled(name: str, model: list[str], evidence: Evidence) -> str | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from .._model import FileStat
+
+Match: TypeAlias = "tuple[str, int | None]"
 
 
 class Evidence(Protocol):
@@ -118,7 +120,7 @@ class PointerLayout(Layout, Protocol):
 
     @property
     def pointer(self) -> str:
-        """The pointer's name in the run's directory: a file or a symbolic link."""
+        """The pointer's name in the run's directory: a file or a link; empty if there is none."""
         ...
 
     def pointed(self, content: bytes) -> tuple[str, ...]:
@@ -132,10 +134,17 @@ class PointerLayout(Layout, Protocol):
 
 
 class BuiltInLayout(Layout, Protocol):
-    """A layout that can also be chosen by `layout="auto"`."""
+    """
+    A layout that can also be chosen by `layout="auto"`.
+
+    Whether a name matches must not depend on which digits stand in it, only on where, but for the
+    last two characters: what differs in nothing else is looked up, not matched. If it has a method
+    `owns` like `recognises`, that says whether there is something that no other framework writes,
+    which `recognises` then need not; without one, whatever it recognises is its own.
+    """
 
     def recognises(self, name: str, evidence: Evidence) -> bool:
-        """Whether the entry holds something that only this framework writes there."""
+        """Whether the entry holds something that this framework writes there."""
         ...
 
 

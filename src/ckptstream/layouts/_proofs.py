@@ -1,0 +1,236 @@
+"""What proves a checkpoint finished: each proof is small, and says what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from .._model import FileStat
+from ._files import newer_than, read_integer, read_json
+from ._footers import unfinished_file
+from ._protocol import Evidence
+from ._subject import Subject
+
+_JSON_LIMIT = 2**20
+
+
+class Proof(Protocol):
+    """One of the conditions that a finished checkpoint meets."""
+
+    def lacking(self, subject: Subject) -> str | None:
+        """What is lacking, in words; None if nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """
+    A file that is written after the data.
+
+    Saving the same step again in place leaves the old one there: where data is newer, it counts
+    once the data has settled, for it may also be a straggler's, or copied.
+
+    Args:
+        path: Where it lies in the checkpoint.
+        step: The key of a JSON file that must hold the checkpoint's step.
+        empty: Whether it has no content.
+        beside: Whether it lies beside the checkpoint.
+        stale: Whether it may be older than the data, since it is written first.
+    """
+
+    path: str
+    step: str = ""
+    empty: bool = False
+    beside: bool = False
+    stale: bool = False
+
+    def lacking(self, subject: Subject) -> str | None:
+        """That it is not there, or older than the data."""
+        path = self.path if self.beside else f"{subject.name}/{self.path}"
+        stat = subject.evidence.stat(path)
+        if stat is None:
+            return f"no {self.path}"
+        if stat.size == 0 and not self.empty:
+            return f"{self.path} is empty"
+        if self.step:
+            step = read_integer(path, self.step, _JSON_LIMIT, subject.evidence)
+            if step is not None and step != subject.step:
+                return f"{self.path} is of step {step}"
+        if stat.size and not _is_whole(path, stat, subject.evidence):
+            return f"{self.path} is not whole"
+        return None if self.stale else _newer(path, subject)
+
+
+def _is_whole(path: str, stat: FileStat, evidence: Evidence) -> bool:
+    """Whether a marker's end is there, as far as its format tells: most are written in place."""
+    tail = evidence.tail(path, 64) or b""
+    if path.endswith(".json"):
+        head = evidence.head(path, _JSON_LIMIT) or b""
+        return read_json(head) is not None or (len(head) == _JSON_LIMIT and b"}" in tail)
+    if path.endswith(".yaml"):
+        return tail.endswith(b"\n")
+    return unfinished_file(path, stat, evidence) is None
+
+
+def _newer(marker: str, subject: Subject) -> str | None:
+    evidence = subject.evidence
+    if subject.renewed and newer_than(marker, (subject.own or "",), evidence) is not None:
+        # No straggler, and no copy: it was whole before.
+        return f"{subject.short(marker)} is of the last save"
+    files = [path for path in subject.data if not _is_directory(path, subject)]
+    newer = newer_than(marker, files, evidence)
+    # As `Settled` asks it, so that one interval proves both.
+    if newer is None or Settled().lacking(subject) is None:
+        return None
+    newer, marker = subject.short(newer), subject.short(marker)
+    return f"{newer} is newer than {marker}: waits until it has settled"
+
+
+def _is_directory(path: str, subject: Subject) -> bool:
+    stat = subject.evidence.stat(path)
+    return stat is not None and stat.is_directory
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """
+    No file beside the checkpoint that says that it is not finished.
+
+    Args:
+        suffix: What follows the checkpoint's name. Only what `match` takes for a part of the
+            checkpoint is noticed at once when it goes.
+    """
+
+    suffix: str
+
+    def lacking(self, subject: Subject) -> str | None:
+        """That the file is there."""
+        path = subject.name + self.suffix
+        return None if subject.evidence.stat(path) is None else f"{path} is there"
+
+
+@dataclass(frozen=True, slots=True)
+class Pointed:
+    """
+    The layout's pointer names the checkpoint, or once named the generation that is there.
+
+    A pointer that is older than the data may have named the last save of the same step: it counts
+    once the data has settled.
+
+    Args:
+        later: A later step will do, once the data has settled: what lay here before the stream
+            began was named before.
+    """
+
+    later: bool = False
+
+    def lacking(self, subject: Subject) -> str | None:
+        """That the pointer does not name it."""
+        names = [name for name, _ in subject.pointing()] if subject.renewed else []
+        if subject.evidence.named and (not subject.renewed or subject.name in names):
+            return _newer(subject.pointer, subject)
+        if not self.later or not self._is_passed(subject):
+            return f"not named by {subject.pointer!r} yet"
+        return Settled().lacking(subject)
+
+    def _is_passed(self, subject: Subject) -> bool:
+        reached = next((step for _, step in subject.pointing()), None)
+        return reached is not None and subject.step is not None and reached > subject.step
+
+
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """
+    Something that is there, and not empty.
+
+    Args:
+        pattern: What, a regular expression per level; `""` is the entry itself, that may be.
+        words: How to call it when it is not there.
+    """
+
+    pattern: str
+    words: str = ""
+
+    def lacking(self, subject: Subject) -> str | None:
+        """That it is not there."""
+        if not self.pattern:
+            there = subject.evidence.stat(subject.name) is not None
+            return None if there else f"no {subject.name}"
+        found = subject.find(self.pattern)
+        stats = (subject.evidence.stat(path) for path in found)
+        if any(stat is not None and (stat.size or stat.is_directory) for stat in stats):
+            return None
+        return f"no {self.words or self.pattern}"
+
+
+@dataclass(frozen=True, slots=True)
+class Footers:
+    """
+    The end of each data file is there: zip archives, safetensors, HDF5; others must not be empty.
+
+    Args:
+        members: What zip archives must contain.
+    """
+
+    members: tuple[str, ...] = ()
+
+    def lacking(self, subject: Subject) -> str | None:
+        """The first file that has no end."""
+        for path in subject.data:
+            stat = subject.evidence.stat(path)
+            if stat is None:
+                return f"no {subject.short(path)}"
+            if stat.is_directory:
+                continue
+            lacking = unfinished_file(path, stat, subject.evidence, self.members)
+            if lacking is not None:
+                return lacking if path == subject.name else f"{subject.short(path)}: {lacking}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The data has stopped changing; without data, all that the checkpoint holds."""
+
+    def lacking(self, subject: Subject) -> str | None:
+        """That it may still change."""
+        settled = subject.evidence.settled(*(subject.data or (subject.name,)))
+        return None if settled else "waits until it has settled"
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """It came whole, by a rename; where renames are not atomic, it has settled."""
+
+    def lacking(self, subject: Subject) -> str | None:
+        """Nothing, or that it may still change."""
+        return None if subject.evidence.rename_is_atomic else Settled().lacking(subject)
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """
+    One of several ways to be finished.
+
+    Args:
+        ways: Each of them a tuple of proofs, all of which must hold.
+    """
+
+    ways: tuple[tuple[Proof, ...], ...]
+
+    def lacking(self, subject: Subject) -> str | None:
+        """What each of the ways lacks."""
+        answers = list[str]()
+        for way in self.ways:
+            lacking = first_lacking(way, subject)
+            if lacking is None:
+                return None
+            answers.append(lacking)
+        return ", or ".join(dict.fromkeys(answers))
+
+
+def first_lacking(proofs: Iterable[Proof], subject: Subject) -> str | None:
+    """What the first proof lacks that lacks something; those after it are not asked."""
+    answers = (proof.lacking(subject) for proof in proofs)
+    return next((answer for answer in answers if answer is not None), None)

@@ -1,0 +1,114 @@
+"""Checkpoints in several files: by an index that names them, and by rank."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+from ._files import read_json
+from ._protocol import Evidence
+from ._subject import Subject
+
+_INDEX = ".index.json"
+_INDEX_LIMIT = 32 * 2**20
+_DIGITS = str.maketrans("123456789", "0" * 9)
+
+
+def missing_shard(name: str, evidence: Evidence) -> str | None:
+    """The first file that an index in the directory *name* asks for in vain, or None."""
+    files = evidence.list(name)
+    # Beside the one file an index is a former save's: `from_pretrained` takes the file first.
+    indices = (file for file in sorted(files) if file.endswith(_INDEX))
+    for index in (index for index in indices if index.removesuffix(_INDEX) not in files):
+        head = evidence.head(f"{name}/{index}", _INDEX_LIMIT) or b""
+        content = read_json(head)
+        if content is None and len(head) < _INDEX_LIMIT:
+            return f"{index} is not whole"
+        for shard in _shards(content or {}):
+            if shard.partition("/")[0] not in files:
+                return f"no {shard}"
+    return None
+
+
+def _shards(index: dict[str, object]) -> list[str]:
+    weights = index.get("weight_map")
+    names = cast("dict[str, object]", weights).values() if isinstance(weights, dict) else ()
+    return sorted({name for name in names if isinstance(name, str)})
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Every file that an index of shards (`*.index.json`, its `weight_map`) names is there."""
+
+    def lacking(self, subject: Subject) -> str | None:
+        """The first file that is not there."""
+        return missing_shard(subject.name, subject.evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """
+    One file for each rank, from 0 on.
+
+    Files that differ in other numbers are sets of their own, all equally large.
+
+    Args:
+        pattern: Their names, with a group `rank` and, if they say how many there are, `of`; only
+            the last level may have groups.
+        base: The first number.
+    """
+
+    pattern: str
+    base: int = 0
+
+    def lacking(self, subject: Subject) -> str | None:
+        """The first file that is not there."""
+        sets: dict[_Set, set[int]] = {}
+        counts: dict[str, int] = {}
+        for path, rank in _ranks(self.pattern, subject.find(self.pattern)):
+            files = _Set(path[: rank.start("rank")], path[rank.end("rank") :])
+            number, of = int(rank["rank"]) - self.base, rank.groupdict().get("of")
+            sets.setdefault(files, set()).add(number)
+            count = number + 1 if of is None else int(of)
+            counts[files.kind] = max(counts.get(files.kind, 0), count)
+        for files, ranks in sorted(sets.items()):
+            gap = _first_gap(ranks, counts[files.kind])
+            if gap is not None:
+                return f"no {subject.short(files.name(gap + self.base, subject))}"
+        return None
+
+
+class _Set(NamedTuple):
+    """Files that differ in their rank alone: what stands before it, and after it."""
+
+    before: str
+    after: str
+
+    @property
+    def kind(self) -> str:
+        """The same for the sets that are equally large."""
+        return f"{self.before.translate(_DIGITS)}*{self.after.translate(_DIGITS)}"
+
+    def name(self, rank: int, subject: Subject) -> str:
+        """What the file of a rank would be called, with as many digits as the others."""
+        directory = self.before.rpartition("/")[0]
+        names = (f"{directory}/{name}" for name in subject.evidence.list(directory))
+        widths = [len(n) for n in names if n.startswith(self.before) and n.endswith(self.after)]
+        width = min(widths, default=0) - len(self.before) - len(self.after)
+        return f"{self.before}{rank:0{max(width, 1)}}{self.after}"
+
+
+def _ranks(pattern: str, paths: Iterable[str]) -> Iterator[tuple[str, re.Match[str]]]:
+    """Each path, and its last part's match, with positions in the path."""
+    last = re.compile(pattern.rpartition("/")[2], re.DOTALL)
+    for path in paths:
+        match = last.fullmatch(path, path.rfind("/") + 1)
+        if match is not None:
+            yield path, match
+
+
+def _first_gap(ranks: set[int], count: int) -> int | None:
+    # No further than there are files: a name can claim any number.
+    return next((rank for rank in range(min(count, len(ranks) + 1)) if rank not in ranks), None)

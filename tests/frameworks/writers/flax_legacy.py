@@ -1,0 +1,24 @@
+"""
+Flax's `save_checkpoint`: python flax_legacy.py DIRECTORY SAVES KEEP {msgpack,orbax}
+
+The last step is saved twice. The checkpoint of step n holds the number n.
+"""
+
+# mypy: disable-error-code="import-not-found, import-untyped, misc, unused-ignore"
+from __future__ import annotations
+
+import sys
+
+import flax
+import numpy as np
+from flax.training.checkpoints import save_checkpoint
+
+
+def main(directory: str, saves: int, keep: int, shape: str) -> None:
+    flax.config.update("flax_use_orbax_checkpointing", shape == "orbax")
+    for step in [*range(1, saves + 1), saves]:
+        state = {"w": np.full(64, float(step))}
+        save_checkpoint(directory, state, step, keep=keep, overwrite=True)
+
+
+main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

@@ -1,0 +1,33 @@
+"""
+Stable-Baselines3's `CheckpointCallback`: python sb3_callback.py DIRECTORY SAVES {ppo,dqn}
+
+One checkpoint every eight steps; `dqn` has a replay buffer beside it, both have `VecNormalize`.
+"""
+
+# mypy: disable-error-code="import-not-found, import-untyped, misc, unused-ignore"
+from __future__ import annotations
+
+import sys
+
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.callbacks import CheckpointCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
+
+EVERY = 8
+
+
+def main(directory: str, saves: int, algorithm: str) -> None:
+    environment = VecNormalize(make_vec_env("CartPole-v1"))
+    small = {"net_arch": [2]}
+    if algorithm == "ppo":
+        model = PPO("MlpPolicy", environment, n_steps=EVERY, batch_size=EVERY, policy_kwargs=small)
+    else:
+        model = DQN("MlpPolicy", environment, buffer_size=16, policy_kwargs=small)
+    callback = CheckpointCallback(
+        EVERY, directory, save_replay_buffer=algorithm == "dqn", save_vecnormalize=True
+    )
+    model.learn(EVERY * saves, callback=callback)
+
+
+main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

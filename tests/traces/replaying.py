@@ -1,0 +1,195 @@
+"""
+A trace is replayed, a stream looks, and a book is kept of what may come and what must.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+from steering import drained, run_status
+from tracing import MEANINGS, Disk, Line, Trace
+
+from ckptstream import Checkpoint, CheckpointStream, follow
+from ckptstream.layouts import resolve
+from ckptstream.testing import ManualWatcher
+
+LONG = 15.0  # seconds in which everything settles, and no safety look helps
+UNRECOGNISED = "looked for"  # how auto names what it would take for evidence
+
+
+@dataclass
+class Book:
+    """
+    What the trace has said up to now, and what has come.
+
+    Attributes:
+        auto: Whether the layout is not told.
+        patient: Whether so much time passes that what is whole may come before it is committed.
+        state: The last word about each checkpoint.
+        steps: The steps of those that were finished.
+        due: Those that are finished and have not come.
+        may: How often each may come yet before it is committed.
+        early: Those that came when they were whole.
+        blind: Whether the pointer is not whole at the moment.
+        came: Those of which some generation came, and which were not deleted since.
+    """
+
+    trace: Trace
+    run: Path
+    auto: bool
+    patient: bool = False
+    state: dict[str, str] = field(default_factory=dict[str, str])
+    steps: dict[str, int | None] = field(default_factory=dict[str, "int | None"])
+    due: set[str] = field(default_factory=set[str])
+    may: dict[str, int] = field(default_factory=dict[str, int])
+    blind: bool = False
+    early: set[str] = field(default_factory=set[str])
+    came: set[str] = field(default_factory=set[str])
+
+    @property
+    def layout(self) -> str:
+        return "auto" if self.auto else self.trace.head["layout"]
+
+    @property
+    def settles(self) -> bool:
+        return self.trace.head.get("settles", "no") in {"yes", "auto" if self.auto else "yes"}
+
+    def note(self, line: Line) -> None:
+        """
+        What the operations mean that have been done, or that follow now.
+        """
+        name = line.paths[0]
+        if self.patient and line.verb in {"whole", "touch"}:
+            self.may[name] = self.may.get(name, 0) + 1
+        if line.verb == "touch":
+            return
+        self.state[name] = line.verb
+        if line.verb in {"whole", "commit"}:
+            self.steps[name] = None if line.paths[1] == "-" else int(line.paths[1])
+        if line.verb == "commit":
+            early = name in self.early
+            self.due |= set() if early else {name}
+            self.may[name] = int(early and "overwritten" in self.trace.head)
+            self.early.discard(name)
+
+    def deliver(self, checkpoint: Checkpoint) -> None:
+        name = self.check(checkpoint)
+        self.came.add(name)
+        if name in self.due:
+            self.due.remove(name)
+            return
+        again = self.state[name] == "overwrite" and "overwritten" in self.trace.head
+        allowed = self.patient and (again or self.may.get(name))
+        assert allowed, f"{name} came, and its state is {self.state[name]}"
+        self.may[name] = max(0, self.may.get(name, 0) - 1)
+        self.early.add(name)
+
+    def check(self, checkpoint: Checkpoint) -> str:
+        """
+        The name of a checkpoint that is, or was, what it says.
+        """
+        name = os.path.relpath(checkpoint.path, self.run)
+        assert name in self.steps, f"{name} came, and was never finished"
+        assert self.patient or self.state[name] != "whole", f"{name} came before its commit"
+        assert self.steps[name] == checkpoint.step
+        layouts = self.trace.head["layout"]
+        layouts = self.trace.head.get("auto", layouts) if self.auto else layouts
+        assert checkpoint.layout in layouts.split()
+        return name
+
+    def finished(self) -> set[str]:
+        """
+        Those that have neither been deleted nor begun to be written again.
+        """
+        return {name for name, verb in self.state.items() if verb == "commit"}
+
+    def check_reasons(self, stream: CheckpointStream) -> None:
+        """
+        Whatever lies there and never came has a reason that names evidence.
+
+        What is written again looks like what is being deleted, and is not waited for.
+        """
+        layout, reasons = resolve(self.trace.head["layout"]), run_status(stream).unfinished
+        names = os.listdir(self.run) if self.run.exists() else ()
+        matches = {match[0] for name in names if (match := layout.match(name))}
+        for name in [name for name, verb in self.state.items() if verb == "delete"]:
+            if name not in matches:
+                self.came.discard(name)
+                del self.state[name]
+        whole = {name for name, verb in self.state.items() if verb == "whole"}
+        for name in ((matches - self.state.keys()) | whole | self.due) - self.came:
+            reason = reasons.get(name, "nothing")
+            unrecognised = self.auto and UNRECOGNISED in reason
+            known = re.search(self.trace.head["evidence"], reason) or unrecognised
+            assert known, f"status() says of {name}: {reason}"
+
+
+def replay(disk: Disk, book: Book) -> Iterator[int]:
+    """
+    Where a look is due: after each operation, once it is noted what it means. Line numbers.
+    """
+    lines = book.trace.lines
+    for line in itertools.takewhile(_is_meaning, lines):
+        book.note(line)
+    for number, line in enumerate(lines, 1):
+        pointer = line.paths[0] == book.trace.head.get("pointer")
+        for done in () if _is_meaning(line) else disk.do(line):
+            book.blind = pointer and (line.verb == "create" or not done)
+            for meaning in itertools.takewhile(_is_meaning, lines[number:] if done else ()):
+                book.note(meaning)
+            yield line.number
+
+
+def _is_meaning(line: Line) -> bool:
+    return line.verb in MEANINGS
+
+
+class Follower:
+    """
+    A stream that is there all the time.
+
+    Args:
+        events: Whether events tell of what happens; else it polls.
+    """
+
+    def __init__(self, book: Book, *, events: bool) -> None:
+        self.book = book
+        self.watcher = ManualWatcher(events=events)
+        self.stream = follow(
+            book.run, layout=book.layout, watcher=self.watcher, poll_interval=LONG / 3
+        )
+
+    async def look(self) -> None:
+        """
+        What comes without a wait.
+        """
+        for checkpoint in await drained(self.stream, self.watcher):
+            self.book.deliver(checkpoint)
+
+    async def stall(self) -> None:
+        """
+        What comes while the trainer does nothing for long enough.
+        """
+        for _ in range(2):
+            await anyio.sleep(LONG)
+            await self.look()
+
+    def check_nothing_is_lost(self) -> None:
+        status = run_status(self.stream)
+        assert ((), set[str]()) == (status.missed, self.book.due)
+
+
+async def newcomers_view(book: Book) -> set[str]:
+    """
+    What a stream gets that is opened now, and takes what is there.
+    """
+    stream = follow(book.run, layout=book.layout, watcher=ManualWatcher(), timeout=0)
+    found = [book.check(checkpoint) async for checkpoint in stream]
+    assert len(found) == len(set(found))
+    return set(found)

@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
 from ._records import Claim, Memory, Record
 
 if TYPE_CHECKING:
     from ._file import CursorFile
+
+
+class Filesystem(Protocol):
+    """What the file lies on; `Profile` says what each of it means."""
+
+    @property
+    def events(self) -> bool: ...
+    @property
+    def inodes(self) -> bool: ...
 
 
 class _Shared:
@@ -52,13 +61,13 @@ class Cursor:
 
     Args:
         path: Of the file.
-        is_local: Whether a directory lies on a local filesystem.
+        profile: Of the filesystem that a directory lies on.
 
     Raises:
         CursorError: From every method: the file cannot be used; the message says what to do.
     """
 
-    def __init__(self, path: str, is_local: Callable[[str], bool]) -> None:
+    def __init__(self, path: str, profile: Callable[[str], Filesystem]) -> None:
         from ._file import CursorFile  # Only here: most programs have no use for SQLite.
 
         real = os.path.realpath(path)
@@ -68,7 +77,8 @@ class Cursor:
             self._shared = _files.setdefault((os.getpid(), real), _Shared())
         with self._shared.lock:
             if self._shared.file is None:
-                self._shared.file = CursorFile(real, is_local(os.path.dirname(real)))
+                below = profile(os.path.dirname(real))
+                self._shared.file = CursorFile(real, wal=below.events, inodes=below.inodes)
             self._file = self._shared.file
             self._shared.users += 1
         self._closed = False
@@ -100,6 +110,10 @@ class Cursor:
             baselines: Numbers of runs whose first look was entered.
         """
         self._file.write(records, baselines)
+
+    def check(self) -> None:
+        """Raises `CursorError` if what was written would not be found by whoever comes next."""
+        self._file.check()
 
     def close(self) -> None:
         """Let others have the runs."""

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 
 from .._errors import CursorError
 from ._locks import Locks
+from ._opened import Opened
 from ._records import Claim, Memory, Record, State
-from ._schema import check_file, connect, explain, lock_path
+from ._schema import GONE, UNLOCKED, check_file, connect, explain, lock_path, log_path, set_up
 
 _SHOWN = 100  # checkpoints set aside of which a stream is told
 
@@ -48,19 +49,26 @@ class CursorFile:
     """
     An open cursor file. All of it blocks, and may be called in any thread.
 
+    Args:
+        path: Its real path.
+        wal: Whether it lies where memory can be shared: on a local filesystem.
+        inodes: Whether its filesystem keeps inode numbers.
+
     Raises:
         CursorError: From every method: the file cannot be used; the message says what to do.
     """
 
-    def __init__(self, path: str, wal: bool) -> None:
+    def __init__(self, path: str, *, wal: bool, inodes: bool = True) -> None:
         self.path = path
         self.process = os.getpid()
         self._lock = threading.Lock()
         with self._explained():
             check_file(path)
-            self._connection = connect(path, wal)
+            self._connection = connect(path)
             try:
-                self._locks = Locks(lock_path(path))
+                self._opened = Opened(path, os.stat(path), inodes)
+                set_up(path, self._connection, wal)
+                self._locks = Locks(lock_path(path), inodes)
             except BaseException:
                 self._connection.close()
                 raise
@@ -76,9 +84,22 @@ class CursorFile:
             except (sqlite3.Error, OSError) as error:
                 raise explain(self.path, error) from error
 
+    def _require(self) -> None:
+        """Raises `CursorError` if the files are no longer those that were opened."""
+        if not self._opened.is_there:
+            raise CursorError(self.path, GONE.format(log=log_path(self.path)))
+        if not self._locks.is_there:
+            raise CursorError(self.path, UNLOCKED.format(locks=lock_path(self.path)))
+
+    def check(self) -> None:
+        """Whether what was written is where others find it."""
+        with self._explained():
+            self._require()
+
     def claim(self, run: str) -> int:
         """Have a run; returns its number, or raises `CursorError` if another stream has it."""
         with self._explained():
+            self._require()
             key = _text(run)
             found = self._connection.execute(_FIND_RUN, (key,)).fetchone()
             if found is None:
@@ -109,6 +130,7 @@ class CursorFile:
         """Remember all of it or, if it raises, nothing; on return it survives the process."""
         now, reached = time.time(), dict[int, int]()
         with self._explained():
+            self._require()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 for run, record in records:

@@ -246,7 +246,7 @@ async def test_newest_only_never_goes_back_after_a_restart(
 # Errors.
 
 
-def locked(self: CursorFile, *arguments: object) -> Any:
+def locked(self: CursorFile, *arguments: object, **options: object) -> Any:
     raise CursorError(self.path, "another program keeps it locked: end that program")
 
 

@@ -8,21 +8,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from observing import mark_done, open_cursors
-from steering import rest
+from steering import lies_on, rest
 from sweeping import LAYOUT, finish
 
 import ckptstream
 import ckptstream.sync
 from ckptstream import Checkpoint, CheckpointStream, CursorError
 from ckptstream._cursor._file import CursorFile
-from ckptstream._stores import Profile, profile
 from ckptstream.testing import ManualWatcher
 
 pytestmark = pytest.mark.anyio
@@ -51,17 +49,6 @@ def cursor(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "kept" / "evals.db"
     path.parent.mkdir()
     return path
-
-
-def lies_on(monkeypatch: pytest.MonkeyPatch, **known: Any) -> None:
-    """
-    Have cursors lie on another filesystem.
-    """
-
-    def other(directory: str) -> Profile:
-        return replace(profile(directory), **known)
-
-    monkeypatch.setattr("ckptstream._stream._writing.profile", other)
 
 
 def follow(*runs: Path, cursor: Path, **options: Any) -> CheckpointStream:

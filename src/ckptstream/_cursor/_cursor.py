@@ -83,22 +83,33 @@ class Cursor:
             self._shared.users += 1
         self._closed = False
 
-    def claim(self, directory: str) -> Claim:
+    def claim(self, directory: str, *, briefly: bool = False) -> Claim:
         """
         Have a run, until this is closed; ask again for what is remembered of it by then.
 
+        Args:
+            directory: The run's.
+            briefly: Wait for others who use the file only for a moment.
+
         Raises:
             CursorError: Another open stream has it.
+            CursorLocked: Others use the file; ask again.
         """
         path = os.path.abspath(directory)
         with self._claiming:  # Two spellings of a run are looked at by two threads.
             run = self._runs.get(path)
             if run is None:
-                run = self._runs[path] = self._file.claim(path)
-        return self._file.read(run)
+                claim = self._file.claim_soon if briefly else self._file.claim
+                run = self._runs[path] = claim(path)
+        return self._file.read(run, briefly=briefly)
 
     def recall(self, run: int, name: str, generation: str) -> Memory | None:
-        """What is remembered of one generation of a checkpoint; None: it is new."""
+        """
+        What is remembered of one generation of a checkpoint; None: it is new.
+
+        Raises:
+            CursorLocked: Others use the file; ask again.
+        """
         return self._file.recall(run, name, generation)
 
     def write(self, records: Iterable[tuple[int, Record]], baselines: Iterable[int]) -> None:

@@ -76,6 +76,11 @@ def explain(path: str, error: Exception) -> CursorError:
     return CursorError(path, f"it cannot be used: name another file ({said})")
 
 
+def is_locked(error: Exception) -> bool:
+    """Whether others had the file locked for as long as SQLite waited for them."""
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+
+
 def _is_full(path: str) -> bool:
     """Whether there may be no room for the memory that SQLite shares: its error does not say so."""
     with contextlib.suppress(OSError):

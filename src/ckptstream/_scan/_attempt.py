@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from .._errors import CursorLocked
 from ._memory import Look, Trouble
 from ._watching import Watching
 
@@ -25,6 +26,8 @@ def attempt(watching: Watching, make: Callable[[], Look]) -> Look:
         watching.reason = "it is no directory"
     except OSError as error:
         result = _trouble(Trouble.UNREADABLE, error)
+    except CursorLocked as error:
+        result = Look(trouble=Trouble.LOCKED, detail=str(error))
     result.watcher, result.reason, result.out_of = watching.kind, watching.reason, watching.out_of
     return result
 

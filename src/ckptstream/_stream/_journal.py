@@ -9,6 +9,7 @@ from functools import partial
 import anyio
 
 from .._cursor import Cursor, Record
+from .._errors import SILENT
 from .._model import printable
 from .._stores import mount_point
 from .._threads import HUNG_AFTER, Call
@@ -130,12 +131,17 @@ class Journal:
             watcher.review()
             self.report()
 
+    @property
+    def silence(self) -> str | None:
+        """That the file does not answer, in words; None: it does, as far as can be told."""
+        return None if self._flight.hangs is None else f"cursor {self._path!r}: {SILENT}"
+
     def report(self) -> None:
-        """Say, once, that the storage does not answer."""
-        if self._flight.hangs is not None and not self._told:
+        """Say, once, that the file does not answer."""
+        silence = self.silence
+        if silence is not None and not self._told:
             self._told = True
-            text = "cursor %s: its storage does not answer, and nothing is delivered until it does"
-            logger.warning(text, printable(self._path))
+            logger.warning("%s; nothing is delivered until it does", printable(silence))
 
     def due(self, now: float) -> float:
         """When to ask whether the thread hangs."""

@@ -33,7 +33,8 @@ def waiting_for(run: Run) -> str:
     if head is not None and run.pinning.blocks:
         return f"waiting to pin {head.name}: {run.pinning.reason or 'the storage does not answer'}"
     if head is not None:
-        return "finished checkpoints wait to be delivered"
+        silence = None if ledger.outcomes.progress is None else ledger.outcomes.progress.silence
+        return silence or "finished checkpoints wait to be delivered"
     if ledger.queue.awaits_pointer:
         return f"waiting for the pointer to name {next(reversed(ledger.queue.waiting))}"
     if look.foreign is not None and (look.foreign.below or not ledger.entries):
@@ -77,6 +78,8 @@ def _trouble(look: Look, seen: bool) -> str:
         return "the directory is gone" if seen else "the directory is not there yet"
     if look.trouble is Trouble.BUSY:
         return Trouble.BUSY.value
+    if look.trouble is Trouble.LOCKED:
+        return look.detail
     return f"the directory cannot be read ({look.detail})"
 
 
@@ -210,6 +213,8 @@ def _warn(run: Run, reason: str) -> None:
         _once(run, f"{reason}: check the path, {look.detail}")
     elif look.trouble is Trouble.BUSY:
         _once(run, f"{reason}: it joins when that one is closed, or give this one its own cursor")
+    elif look.trouble is Trouble.LOCKED:
+        pass  # Soon it answers, or raises.
     elif look.trouble is not None:
         _once(run, f"{reason}: it is waited for; check its permissions and its mount")
     elif run.pinning.blocks:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import anyio
 import anyio.lowlevel
 
+from .._errors import WAITING
 from .._model import Checkpoint, Status, printable
 from .._watchers import Alarm, Watcher, current_watcher
 from ._clock import Clock
@@ -45,7 +46,7 @@ class Engine:
         self._journal = None if cursor is None else Journal(cursor, self._alarm.ring)
         self._following = Following(paths, options, self._alarm, self._journal)
         self.handed = Handed(options)
-        self.guard = anyio.ResourceGuard("waiting for a checkpoint in")
+        self.guard = anyio.ResourceGuard(WAITING)
         self._watcher: Watcher | None = None
         self._clock = Clock()
         self.expiry = Expiry(options)

@@ -10,6 +10,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from .._errors import EVALUATING
 from .._model import Checkpoint, printable
 from ._log import logger
 from .arguments import count, one_argument
@@ -25,7 +26,7 @@ async def for_each(stream: CheckpointStream, evaluate: Evaluate, jobs: int) -> N
     call = _Call(stream, one_argument("evaluate", evaluate), count("jobs", jobs, least=1))
     handed = stream.engine.handed
     if handed.evaluating:
-        raise anyio.BusyResourceError("evaluating each checkpoint of")
+        raise anyio.BusyResourceError(EVALUATING)
     handed.evaluating = True
     try:
         await call.all()

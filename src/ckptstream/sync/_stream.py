@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import anyio
 
+from .._errors import WAITING
 from .._model import Checkpoint, Status
 from .._portals import Home
 from .._stream import CheckpointStream as AsyncStream
@@ -47,7 +48,7 @@ class CheckpointStream:
             anyio.BusyResourceError: If another thread is waiting in this stream.
         """
         if not self._busy.acquire(blocking=False):
-            raise anyio.BusyResourceError("waiting for a checkpoint in")
+            raise anyio.BusyResourceError(WAITING)
         try:
             if self._kept is not None and self.status().ended is None:
                 return self._take()
@@ -102,7 +103,7 @@ class CheckpointStream:
         See `ckptstream.CheckpointStream.for_each`. Ctrl-C ends it.
         """
         if not self._busy.acquire(blocking=False):
-            raise anyio.BusyResourceError("waiting for a checkpoint in")
+            raise anyio.BusyResourceError(WAITING)
         try:
             if self._kept is not None:
                 self._engine.handed.give_back(self._take())

@@ -13,6 +13,7 @@ from ._log import logger
 from ._order import order
 from ._pattern import Pattern
 from ._run import Run
+from .arguments import hint
 
 _MANY = 3
 _KEEP_MORE = "have the trainer keep more checkpoints"
@@ -28,7 +29,7 @@ def waiting_for(run: Run) -> str:
     if run.sight.ended is None:
         return "waiting for the first look"
     if look.trouble is not None:
-        return _trouble(look, run.ledger.looked)
+        return _trouble(look, run.ledger.looked, run.directory)
     head = ledger.queue.candidate()
     if head is not None and run.pinning.blocks:
         return f"waiting to pin {head.name}: {run.pinning.reason or 'the storage does not answer'}"
@@ -73,9 +74,9 @@ def _strangers(run: Run) -> str:
     return f"{text}: {hold} checkpoints: follow {os.path.join(run.directory, name)!r}"
 
 
-def _trouble(look: Look, seen: bool) -> str:
+def _trouble(look: Look, seen: bool, path: str) -> str:
     if look.trouble is Trouble.MISSING:
-        return "the directory is gone" if seen else "the directory is not there yet"
+        return "the directory is gone" if seen else f"the directory is not there yet{hint(path)}"
     if look.trouble is Trouble.BUSY:
         return Trouble.BUSY.value
     if look.trouble is Trouble.LOCKED:
@@ -123,12 +124,13 @@ def pattern_waits_for(pattern: Pattern) -> str:
     if pattern.ended is None:
         return "waiting for the first look"
     if look.trouble is not None:
-        return _trouble(look, seen=pattern.matched)
+        return _trouble(look, pattern.matched, pattern.text)
     count = len(pattern)
     if pattern.unreadable:
         return f"{_runs(count)}; {_parts(pattern.unreadable)}"
     if not count:
-        return "no directory matches" if pattern.matched else "no directory matches yet"
+        yet = f" yet{hint(pattern.text)}"
+        return f"no directory matches{'' if pattern.matched else yet}"
     return _runs(count)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
+from .._errors import CursorError
 from ._records import Claim, Memory, Record
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ class Cursor:
         """
         path = os.path.abspath(directory)
         with self._claiming:  # Two spellings of a run are looked at by two threads.
+            if self._closed:  # A look may outlive its stream; nobody would give the run back.
+                raise CursorError(self._file.path, "it is closed")
             run = self._runs.get(path)
             if run is None:
                 claim = self._file.claim_soon if briefly else self._file.claim
@@ -130,7 +133,7 @@ class Cursor:
         """Let others have the runs."""
         if self._file.process != os.getpid():
             return  # Our parent's.
-        with self._shared.lock:
+        with self._claiming, self._shared.lock:
             if self._closed:
                 return
             self._closed = True

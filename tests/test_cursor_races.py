@@ -4,19 +4,22 @@ What a strict reader of the cursor's code found: moments at which something was 
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from observing import mark_done, open_cursors, until
+from observing import NATIVE_LOOPS, mark_done, open_cursors, until
 from steering import rest
 from sweeping import LAYOUT
 
 import ckptstream
-from ckptstream import CheckpointStream
+from ckptstream import Checkpoint, CheckpointStream
 from ckptstream._cursor import Claim, Cursor, _file
 
 pytestmark = pytest.mark.anyio
@@ -148,3 +151,88 @@ async def test_a_write_goes_on_when_the_stream_leaves_its_loop(
         hold.set()
 
     assert [] == await all_of(run, cursor)
+
+
+# for_each.
+
+
+async def test_what_an_evaluation_has_said_itself_counts(run: Path, cursor: Path) -> None:
+    """
+    Also if it fails after that, or is cancelled: that is no other error.
+    """
+    for step in (1, 2, 3, 4):
+        mark_done(run, step)
+
+    async def evaluate(checkpoint: Checkpoint) -> None:
+        if checkpoint.step == 4:
+            await stream.failed(checkpoint, "it is bad")
+            return
+        await stream.done(checkpoint)
+        if checkpoint.step == 2:
+            raise ZeroDivisionError
+        if checkpoint.step == 3:
+            scope.cancel()
+            await anyio.sleep_forever()
+
+    async with follow(run, cursor=cursor, retries=1) as stream:
+        with anyio.CancelScope() as scope:
+            await stream.for_each(evaluate)
+        assert scope.cancelled_caught
+        await stream.for_each(evaluate)
+
+    assert [4] == await all_of(run, cursor)
+
+
+@pytest.mark.filterwarnings("ignore:coroutine '_Call._one' was never awaited")
+@NATIVE_LOOPS
+async def test_an_evaluation_that_never_began_is_not_done(run: Path, cursor: Path) -> None:
+    """
+    All tasks were cancelled at once, as at the end of a program, but the user's goes on.
+    """
+    mark_done(run, 1)
+    mark_done(run, 2)
+    evaluated = list[int | None]()
+
+    async def evaluate(checkpoint: Checkpoint) -> None:
+        evaluated.append(checkpoint.step)
+
+    async def use() -> None:
+        async with follow(run, cursor=cursor) as stream:
+            real = stream.engine.next_or_expired
+
+            async def next_or_expired() -> Checkpoint | None:
+                checkpoint = await real()
+                loop = asyncio.get_running_loop()
+                loop.call_soon(lambda: [t.cancel() for t in asyncio.all_tasks() - others])
+                return checkpoint
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(type(stream.engine), "next_or_expired", lambda _: next_or_expired())
+                with suppress(asyncio.CancelledError):
+                    await stream.for_each(evaluate)
+            assert [] == evaluated
+            assert [1, 2] == await rest(stream)
+
+    others = asyncio.all_tasks()
+    await asyncio.create_task(use())
+    gc.collect()  # What never began warns now, and not in another test.
+
+
+@NATIVE_LOOPS
+async def test_an_evaluation_that_cancels_itself_is_no_end_of_the_stream(
+    run: Path, cursor: Path
+) -> None:
+    """
+    As where it awaits a task that somebody has cancelled: whoever waits hears of it.
+    """
+    mark_done(run, 1)
+
+    async def evaluate(checkpoint: Checkpoint) -> None:
+        task = asyncio.create_task(asyncio.sleep(60))
+        task.cancel()
+        await task
+
+    async with follow(run, cursor=cursor) as stream:
+        with pytest.raises(asyncio.CancelledError):
+            await stream.for_each(evaluate)
+        assert [1] == await rest(stream)

@@ -8,13 +8,6 @@ from collections.abc import Sequence
 # Of a cursor file, where nobody can tell yet which of them it is.
 SILENT = "it does not answer: another program keeps it locked, or its storage hangs"
 
-# For `anyio.BusyResourceError`: "Another task is already ... this resource".
-WAITING = (
-    "waiting for a checkpoint (let one task ask, and hand them to the others; or give each a "
-    "stream of its own) in"
-)
-EVALUATING = "evaluating each checkpoint (for more of them at once, give that call more jobs) of"
-
 
 class CheckpointGone(FileNotFoundError):
     """

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import anyio
 import anyio.lowlevel
 
-from .._errors import WAITING
 from .._model import Checkpoint, Status, printable
 from .._watchers import Alarm, Watcher, current_watcher
 from ._clock import Clock
@@ -19,7 +18,7 @@ from ._keeper import Keeper
 from ._log import logger
 from ._removals import until_removed
 from ._run import Run
-from ._words import status_of, status_of_pattern
+from ._words import WAITING, status_of, status_of_pattern
 from .arguments import Options
 
 

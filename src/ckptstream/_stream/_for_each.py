@@ -10,13 +10,15 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from .._errors import EVALUATING
 from .._model import Checkpoint, printable
 from ._log import logger
 from .arguments import count, one_argument
 
 if TYPE_CHECKING:
     from ._stream import CheckpointStream
+
+# For `anyio.BusyResourceError`: "Another task is already ... this resource".
+_EVALUATING = "evaluating each checkpoint (for more of them at once, give that call more jobs) of"
 
 Evaluate: TypeAlias = Callable[[Checkpoint], "Awaitable[Any] | Any"]
 
@@ -26,7 +28,7 @@ async def for_each(stream: CheckpointStream, evaluate: Evaluate, jobs: int) -> N
     call = _Call(stream, one_argument("evaluate", evaluate), count("jobs", jobs, least=1))
     handed = stream.engine.handed
     if handed.evaluating:
-        raise anyio.BusyResourceError(EVALUATING)
+        raise anyio.BusyResourceError(_EVALUATING)
     handed.evaluating = True
     try:
         await call.all()

@@ -15,6 +15,11 @@ from ._pattern import Pattern
 from ._run import Run
 from .arguments import hint
 
+# For `anyio.BusyResourceError`: "Another task is already ... this resource".
+WAITING = (
+    "waiting for a checkpoint (let one task ask, and hand them to the others; or give each a "
+    "stream of its own) in"
+)
 _MANY = 3
 _KEEP_MORE = "have the trainer keep more checkpoints"
 

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import anyio
 
-from .._errors import WAITING
 from .._model import Checkpoint, Status
 from .._portals import Home
 from .._stream import CheckpointStream as AsyncStream
@@ -48,7 +47,7 @@ class CheckpointStream:
             anyio.BusyResourceError: If another thread is waiting in this stream.
         """
         if not self._busy.acquire(blocking=False):
-            raise anyio.BusyResourceError(WAITING)
+            raise anyio.BusyResourceError(self._engine.guard.action)
         try:
             if self._kept is not None and self.status().ended is None:
                 return self._take()
@@ -103,7 +102,7 @@ class CheckpointStream:
         See `ckptstream.CheckpointStream.for_each`. Ctrl-C ends it.
         """
         if not self._busy.acquire(blocking=False):
-            raise anyio.BusyResourceError(WAITING)
+            raise anyio.BusyResourceError(self._engine.guard.action)
         try:
             if self._kept is not None:
                 self._engine.handed.give_back(self._take())

@@ -25,6 +25,7 @@ from _common import MILLISECOND, Spread, show_goal, show_machine, show_table, sp
 
 import ckptstream
 from ckptstream._cursor import Cursor, Memory, Record, State
+from ckptstream._stores import profile
 
 _LAYOUT = "step_{step}/DONE"
 _COUNT = 1_000
@@ -90,7 +91,7 @@ def _deliveries(root: Path, rounds: int) -> None:
 
 
 def _fill(path: Path, rows: int) -> None:
-    cursor = Cursor(str(path), lambda directory: True)
+    cursor = Cursor(str(path), profile)
     run = cursor.claim("/runs/full").run
     for first in range(0, rows, _BATCH):
         numbers = range(first, min(rows, first + _BATCH))
@@ -115,7 +116,7 @@ def _sizes(root: Path, rounds: int, rows: int) -> None:
         opened[title], asked[title] = [], []
         for _ in range(rounds):
             began = time.perf_counter()
-            cursor = Cursor(str(path), lambda directory: True)
+            cursor = Cursor(str(path), profile)
             run = cursor.claim("/runs/full").run
             opened[title].append(time.perf_counter() - began)
             names = [f"step_{number * 997 % max(rows, 1)}" for number in range(1_000)]

@@ -8,13 +8,15 @@ import asyncio
 import math
 import selectors
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import pytest
 
 from ckptstream import Checkpoint, CheckpointStream, Missed, RunStatus
+from ckptstream._stores import Profile, profile
 from ckptstream._threads import Job
 from ckptstream.testing import ManualWatcher, apply, operations, save
 
@@ -174,3 +176,14 @@ def missed(stream: CheckpointStream) -> list[tuple[int | None, bool]]:
     status = run_status(stream)
     assert status.missed_count == len(status.missed)
     return [(item.step, item.finished) for item in status.missed if isinstance(item, Missed)]
+
+
+def lies_on(monkeypatch: pytest.MonkeyPatch, **known: Any) -> None:
+    """
+    Have cursors lie on another filesystem.
+    """
+
+    def other(directory: str) -> Profile:
+        return replace(profile(directory), **known)
+
+    monkeypatch.setattr("ckptstream._stream._writing.profile", other)

@@ -26,6 +26,7 @@ from ckptstream import Checkpoint, CheckpointStream, CursorError
 from ckptstream._cursor import Cursor, _file
 from ckptstream._cursor._file import CursorFile
 from ckptstream._cursor._schema import connect
+from ckptstream._stores import profile
 from ckptstream.testing import ManualWatcher
 
 pytestmark = pytest.mark.anyio
@@ -245,7 +246,7 @@ async def test_newest_only_never_goes_back_after_a_restart(
 # Errors.
 
 
-def locked(self: CursorFile, *arguments: object) -> Any:
+def locked(self: CursorFile, *arguments: object, **options: object) -> Any:
     raise CursorError(self.path, "another program keeps it locked: end that program")
 
 
@@ -292,7 +293,7 @@ async def test_one_for_each_at_a_time(run: Path, options: dict[str, Any]) -> Non
     mark_done(run, 1)
 
     async def evaluate(checkpoint: Checkpoint) -> None:
-        with pytest.raises(anyio.BusyResourceError, match="evaluating each checkpoint"):
+        with pytest.raises(anyio.BusyResourceError, match=r"evaluating each checkpoint.*more jobs"):
             await stream.for_each(print)
 
     async with ckptstream.follow(run, **{**options, "timeout": 0}) as stream:
@@ -438,16 +439,16 @@ async def test_a_cursor_file_that_hangs_keeps_no_other_from_being_opened(
     hangs, hold = threading.Event(), threading.Event()
     real, dead = connect, str(tmp_path / "dead.db")
 
-    def hang(path: str, wal: bool) -> sqlite3.Connection:
+    def hang(path: str) -> sqlite3.Connection:
         if path == dead:
             hangs.set()
             hold.wait()
-        return real(path, wal)
+        return real(path)
 
     monkeypatch.setattr(_file, "connect", hang)
     options: dict[str, Any] = {"layout": LAYOUT, "timeout": 0}
     with ThreadPoolExecutor() as threads:
-        opening = threads.submit(Cursor, dead, lambda directory: True)
+        opening = threads.submit(Cursor, dead, profile)
         try:
             hangs.wait()
             assert [1] == await again(run, {**options, "cursor": tmp_path / "evals.db"})

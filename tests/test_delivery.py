@@ -1192,7 +1192,7 @@ async def test_a_cancelled_call_leaves_one_look_in_flight_at_most(run: Path) -> 
 
 async def test_two_tasks_at_once_are_refused(run: Path, watcher: ManualWatcher) -> None:
     """
-    The second one gets `BusyResourceError`, and the first goes on.
+    The second one gets `BusyResourceError`, which says what to do, and the first goes on.
     """
     stream = follow(run, watcher=watcher)
     found = list[int | None]()
@@ -1203,7 +1203,7 @@ async def test_two_tasks_at_once_are_refused(run: Path, watcher: ManualWatcher) 
     async with anyio.create_task_group() as group:
         group.start_soon(wait)
         await watcher.waiting()
-        with pytest.raises(anyio.BusyResourceError):
+        with pytest.raises(anyio.BusyResourceError, match="let one task ask, and hand them to the"):
             await anext(stream)
         save(run, 1)
         watcher.touch()

@@ -235,6 +235,40 @@ async def test_no_directory_matches_yet_is_one_warning(
     assert expected == warned == said(logging.WARNING)
 
 
+@pytest.mark.parametrize(
+    ("path", "wildcard"),
+    [("x-?", "?"), ("x-[12]/*", "["), ("*/{a,b}/ckpt", "{"), ("x-?/*", "?"), ("x-[!1]*", "[")],
+)
+async def test_the_wildcards_of_a_shell_are_none(
+    tmp_path: Path, watcher: ManualWatcher, said: Records, path: str, wildcard: str
+) -> None:
+    """
+    The status and the one WARNING say so where nothing is found.
+    """
+    finish(tmp_path, ("x-1/a/ckpt", 1))
+    stream = sweep_of(tmp_path / path, watcher=watcher)
+    for _ in range(3):
+        await news(stream, watcher, tmp_path)
+
+    text = f"('*' is the only wildcard, {wildcard!r} is none)"
+    (warned,) = said(logging.WARNING)
+    assert warned.startswith(f"{path}: ")
+    assert [1, 1] == [str(stream.status()).count(text), warned.count(text)]
+
+
+async def test_a_directory_whose_name_looks_like_a_shells_pattern(
+    tmp_path: Path, watcher: ManualWatcher, said: Records
+) -> None:
+    """
+    It is one like any other.
+    """
+    finish(tmp_path, ("x-[1]?", 1))
+    stream = sweep_of(tmp_path / "x-[1]?", watcher=watcher)
+
+    assert [("x-[1]?", 1)] == await news(stream, watcher, tmp_path)
+    assert ([], 0) == (said(logging.WARNING), str(stream.status()).count("wildcard"))
+
+
 async def test_a_part_that_cannot_be_read_is_told(
     tmp_path: Path, watcher: ManualWatcher, monkeypatch: pytest.MonkeyPatch, said: Records
 ) -> None:

@@ -22,7 +22,7 @@ import nbformat
 import pytest
 from examples import BLOCK, README, blocks
 from nbclient import NotebookClient
-from observing import wait_until
+from observing import until, wait_until
 
 import ckptstream
 import ckptstream.sync
@@ -95,25 +95,65 @@ async def test_a_sweep_and_a_run(home: Path) -> None:
     assert [f"{directory}: step 100" for directory in directories] == sorted(printed)
 
 
-@pytest.mark.anyio
-async def test_the_shape_of_a_server(home: Path) -> None:
-    """The application answers from what the stream has seen, and its end ends the task."""
+Shape = Callable[[Callable[[str], Awaitable[float]]], types.SimpleNamespace]
+
+
+@pytest.fixture
+def shape() -> Shape:
+    """Gives the shape of a server with a function `evaluate`, as in a process that begins."""
     [(code, _)] = blocks("shape")
     imports = (
         "from contextlib import asynccontextmanager\nimport anyio, ckptstream\n"
         "from starlette.applications import Starlette\nfrom starlette.routing import Route\n"
         "from starlette.responses import JSONResponse\n"
     )
-    names: dict[str, Any] = {}
-    exec(imports + code, names)
-    save(home / "sweeps/a/checkpoints", 7)
-    app = names["app"]
-    async with app.router.lifespan_context(app):
-        while not names["steps"]:
-            await anyio.lowlevel.checkpoint()
-        answer = await names["runs"](None)
 
-    assert {"sweeps/a/checkpoints": 7} == json.loads(answer.body)
+    def begin(evaluate: Callable[[str], Awaitable[float]]) -> types.SimpleNamespace:
+        names: dict[str, Any] = {"evaluate": evaluate}
+        exec(imports + code, names)
+        return types.SimpleNamespace(**names)
+
+    return begin
+
+
+@pytest.mark.anyio
+async def test_the_shape_of_a_server(home: Path, shape: Shape) -> None:
+    """The application answers from what was evaluated, and its end ends the tasks."""
+
+    async def evaluate(path: str) -> float:
+        return 0.5
+
+    server = shape(evaluate)
+    save(home / "sweeps/a/checkpoints", 7)
+    async with server.app.router.lifespan_context(server.app):
+        await until(lambda: server.scores)
+        answer = await server.runs(None)
+
+    assert {"sweeps/a/checkpoints/checkpoint-7": 0.5} == json.loads(answer.body)
+
+
+@pytest.mark.anyio
+async def test_what_the_server_was_at_comes_again_after_a_restart(home: Path, shape: Shape) -> None:
+    """It was handed to another task and is not done, though newer ones are."""
+    run = "sweeps/a/checkpoints"
+    for step in (1, 2, 3):
+        save(home / run, step)
+
+    async def scored(count: int, hung: str) -> set[str]:
+        async def evaluate(path: str) -> float:
+            if path.endswith(hung):
+                await anyio.sleep_forever()
+            return 0.5
+
+        server = shape(evaluate)
+        async with server.app.router.lifespan_context(server.app):
+            await until(lambda: len(server.scores) == count)
+        return {path.removeprefix(f"{run}/") for path in server.scores}
+
+    assert {"checkpoint-2", "checkpoint-3"} == await scored(2, hung="-1")
+    assert {"checkpoint-1"} == await scored(1, hung="none")
+    async with ckptstream.follow("sweeps/*/checkpoints", cursor="evals.db", timeout=0) as stream:
+        assert [] == [ckpt async for ckpt in stream]
 
 
 def test_three_runs_in_one_task_group(home: Path) -> None:

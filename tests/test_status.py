@@ -9,6 +9,7 @@ import os
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -81,6 +82,34 @@ async def test_a_directory_that_cannot_be_read(
         await steps(stream, watcher)
 
     expected = f"the directory cannot be read (Permission denied: {str(run)!r})"
+    assert expected == run_status(stream).waiting_for
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["the directory", "one file"])
+async def test_a_pointer_that_cannot_be_read(
+    run: Path, watcher: ManualWatcher, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """
+    The directory is named where nothing in it can be reached.
+    """
+    real = os.stat
+
+    def readlink(path: str) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    def stat(path: str, **how: Any) -> os.stat_result:
+        if whole and path == f"{run}/.":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path, **how)
+
+    stream = follow(run, watcher=watcher)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "readlink", readlink)
+        patched.setattr(os, "stat", stat)
+        await steps(stream, watcher)
+
+    named = str(run if whole else run / "checkpoint")
+    expected = f"the directory cannot be read (Permission denied: {named!r})"
     assert expected == run_status(stream).waiting_for
 
 

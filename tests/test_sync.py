@@ -276,12 +276,12 @@ def test_continued_in_another_thread(run: Path) -> None:
 
 def test_two_threads_at_once(run: Path) -> None:
     """
-    The second one is refused, and the first one does not notice.
+    The second one is refused and told what to do, and the first one does not notice.
     """
     stream = sync.follow(run)
     waiting = started(lambda: next(stream))
     looked(stream)
-    with pytest.raises(anyio.BusyResourceError):
+    with pytest.raises(anyio.BusyResourceError, match="or give each a stream of its own"):
         next(stream)
     save(run, 7)
 

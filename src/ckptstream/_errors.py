@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 
+# Of a cursor file, where nobody can tell yet which of them it is.
+SILENT = "it does not answer: another program keeps it locked, or its storage hangs"
+
 
 class CheckpointGone(FileNotFoundError):
     """
@@ -50,6 +53,13 @@ class CursorError(Exception):
 
     def __reduce__(self) -> tuple[type[CursorError], tuple[str, str, str | None]]:
         return type(self), (self.path, self._reason, self.run)
+
+
+class CursorLocked(CursorError):
+    """Raised to a look, which is made again: others use the file. Users get it as the other one."""
+
+    def __init__(self, path: str, reason: str = SILENT, run: str | None = None) -> None:
+        super().__init__(path, reason, run)
 
 
 class PinUnsupported(OSError):

@@ -5,13 +5,23 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
+from .._errors import CursorError
 from ._records import Claim, Memory, Record
 
 if TYPE_CHECKING:
     from ._file import CursorFile
+
+
+class Filesystem(Protocol):
+    """What the file lies on; `Profile` says what each of it means."""
+
+    @property
+    def events(self) -> bool: ...
+    @property
+    def inodes(self) -> bool: ...
 
 
 class _Shared:
@@ -52,13 +62,13 @@ class Cursor:
 
     Args:
         path: Of the file.
-        is_local: Whether a directory lies on a local filesystem.
+        profile: Of the filesystem that a directory lies on.
 
     Raises:
         CursorError: From every method: the file cannot be used; the message says what to do.
     """
 
-    def __init__(self, path: str, is_local: Callable[[str], bool]) -> None:
+    def __init__(self, path: str, profile: Callable[[str], Filesystem]) -> None:
         from ._file import CursorFile  # Only here: most programs have no use for SQLite.
 
         real = os.path.realpath(path)
@@ -68,27 +78,41 @@ class Cursor:
             self._shared = _files.setdefault((os.getpid(), real), _Shared())
         with self._shared.lock:
             if self._shared.file is None:
-                self._shared.file = CursorFile(real, is_local(os.path.dirname(real)))
+                below = profile(os.path.dirname(real))
+                self._shared.file = CursorFile(real, wal=below.events, inodes=below.inodes)
             self._file = self._shared.file
             self._shared.users += 1
         self._closed = False
 
-    def claim(self, directory: str) -> Claim:
+    def claim(self, directory: str, *, briefly: bool = False) -> Claim:
         """
         Have a run, until this is closed; ask again for what is remembered of it by then.
 
+        Args:
+            directory: The run's.
+            briefly: Wait for others who use the file only for a moment.
+
         Raises:
             CursorError: Another open stream has it.
+            CursorLocked: Others use the file; ask again.
         """
         path = os.path.abspath(directory)
         with self._claiming:  # Two spellings of a run are looked at by two threads.
+            if self._closed:  # A look may outlive its stream; nobody would give the run back.
+                raise CursorError(self._file.path, "it is closed")
             run = self._runs.get(path)
             if run is None:
-                run = self._runs[path] = self._file.claim(path)
-        return self._file.read(run)
+                claim = self._file.claim_soon if briefly else self._file.claim
+                run = self._runs[path] = claim(path)
+        return self._file.read(run, briefly=briefly)
 
     def recall(self, run: int, name: str, generation: str) -> Memory | None:
-        """What is remembered of one generation of a checkpoint; None: it is new."""
+        """
+        What is remembered of one generation of a checkpoint; None: it is new.
+
+        Raises:
+            CursorLocked: Others use the file; ask again.
+        """
         return self._file.recall(run, name, generation)
 
     def write(self, records: Iterable[tuple[int, Record]], baselines: Iterable[int]) -> None:
@@ -101,11 +125,15 @@ class Cursor:
         """
         self._file.write(records, baselines)
 
+    def check(self) -> None:
+        """Raises `CursorError` if what was written would not be found by whoever comes next."""
+        self._file.check()
+
     def close(self) -> None:
         """Let others have the runs."""
         if self._file.process != os.getpid():
             return  # Our parent's.
-        with self._shared.lock:
+        with self._claiming, self._shared.lock:
             if self._closed:
                 return
             self._closed = True

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
-from .._errors import CursorError
+from .._errors import CursorError, CursorLocked
+from . import _schema
 from ._locks import Locks
+from ._opened import Opened
 from ._records import Claim, Memory, Record, State
-from ._schema import check_file, connect, explain, lock_path
+from ._schema import (
+    GONE,
+    UNLOCKED,
+    check_file,
+    connect,
+    explain,
+    is_locked,
+    lock_path,
+    log_path,
+    set_up,
+)
+from ._turns import BRIEFLY, Turns
 
 _SHOWN = 100  # checkpoints set aside of which a stream is told
 
@@ -48,50 +60,111 @@ class CursorFile:
     """
     An open cursor file. All of it blocks, and may be called in any thread.
 
+    Args:
+        path: Its real path.
+        wal: Whether it lies where memory can be shared: on a local filesystem.
+        inodes: Whether its filesystem keeps inode numbers.
+
     Raises:
         CursorError: From every method: the file cannot be used; the message says what to do.
     """
 
-    def __init__(self, path: str, wal: bool) -> None:
+    def __init__(self, path: str, *, wal: bool, inodes: bool = True) -> None:
         self.path = path
         self.process = os.getpid()
-        self._lock = threading.Lock()
+        self._patience = self._waits = _schema.BUSY_SECONDS
+        self._refused_since: float | None = None  # when SQLite began to refuse what looks ask
+        # SQLite may wait at the beginning of a transaction, and at its end.
+        self._turns = Turns(longest=2 * self._patience + 1.0)
         with self._explained():
             check_file(path)
-            self._connection = connect(path, wal)
+            self._connection = connect(path)
             try:
-                self._locks = Locks(lock_path(path))
+                self._opened = Opened(path, os.stat(path), inodes)
+                set_up(path, self._connection, wal)
+                self._locks = Locks(lock_path(path), inodes)
             except BaseException:
                 self._connection.close()
                 raise
 
     @contextmanager
-    def _explained(self) -> Generator[None]:
+    def _explained(self, *, briefly: bool = False) -> Generator[None]:
+        """Around all that is done with the file. *briefly*: raise `CursorLocked` after a moment."""
         if self.process != os.getpid():
             # SQLite's connections do not survive a fork.
             raise CursorError(self.path, "a parent process has it open: make a stream in this one")
-        with self._lock:
-            try:
-                yield
-            except (sqlite3.Error, OSError) as error:
-                raise explain(self.path, error) from error
+        if not briefly:
+            self._turns.begin()
+        elif not self._turns.begin_soon():
+            raise CursorLocked(self.path)
+        try:
+            self._wait(self._briefly if briefly else self._patience)
+            yield
+            self._refused_since = None
+        except (sqlite3.Error, OSError) as error:
+            if briefly and self._may_be_asked_again(error):
+                raise CursorLocked(self.path) from error
+            raise explain(self.path, error) from error
+        finally:
+            self._turns.end()
+
+    @property
+    def _briefly(self) -> float:
+        """Of many that look, only the first one waits."""
+        return 0.0 if self._refused_since is not None else min(BRIEFLY, self._patience)
+
+    def _wait(self, seconds: float) -> None:
+        """Have SQLite wait so long for others who have the file locked."""
+        if seconds != self._waits:
+            self._connection.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
+            self._waits = seconds
+
+    def _may_be_asked_again(self, error: Exception) -> bool:
+        """Whether others have had the file locked for no longer than anybody waits for them."""
+        if not is_locked(error):
+            return False
+        now = time.monotonic()
+        since = now if self._refused_since is None else self._refused_since
+        self._refused_since = since if now - since < self._patience else None
+        return self._refused_since is not None
+
+    def _require(self) -> None:
+        """Raises `CursorError` if the files are no longer those that were opened."""
+        if not self._opened.is_there:
+            raise CursorError(self.path, GONE.format(log=log_path(self.path)))
+        if not self._locks.is_there:
+            raise CursorError(self.path, UNLOCKED.format(locks=lock_path(self.path)))
+
+    def check(self) -> None:
+        """Whether what was written is where others find it."""
+        with self._explained():
+            self._require()
 
     def claim(self, run: str) -> int:
         """Have a run; returns its number, or raises `CursorError` if another stream has it."""
         with self._explained():
-            key = _text(run)
-            found = self._connection.execute(_FIND_RUN, (key,)).fetchone()
-            if found is None:
-                self._connection.execute(_ADD_RUN, (key,))
-                found = self._connection.execute(_FIND_RUN, (key,)).fetchone()
-            number = int(found[0])
-            if not self._locks.take(number):
-                raise CursorError.busy(self.path, run)
-            return number
+            return self._claim(run)
 
-    def read(self, run: int) -> Claim:
+    def claim_soon(self, run: str) -> int:
+        """The same, but waits only briefly."""
+        with self._explained(briefly=True):
+            return self._claim(run)
+
+    def _claim(self, run: str) -> int:
+        self._require()
+        key = _text(run)
+        found = self._connection.execute(_FIND_RUN, (key,)).fetchone()
+        if found is None:
+            self._connection.execute(_ADD_RUN, (key,))
+            found = self._connection.execute(_FIND_RUN, (key,)).fetchone()
+        number = int(found[0])
+        if not self._locks.take(number):
+            raise CursorError.busy(self.path, run)
+        return number
+
+    def read(self, run: int, *, briefly: bool = False) -> Claim:
         """What is remembered of a run that is ours."""
-        with self._explained():
+        with self._explained(briefly=briefly):
             baseline, reached = self._connection.execute(_READ_RUN, (run,)).fetchone()
             pending = self._connection.execute(_PENDING, (run,)).fetchall()
             set_aside = self._connection.execute(_SET_ASIDE, (run,)).fetchall()
@@ -99,8 +172,8 @@ class CursorFile:
         return Claim(run, bool(baseline), _number(reached), *records)
 
     def recall(self, run: int, name: str, generation: str) -> Memory | None:
-        """What is remembered of one generation of a checkpoint."""
-        with self._explained():
+        """What is remembered of one generation of a checkpoint. Waits only briefly."""
+        with self._explained(briefly=True):
             key = (run, _text(name), generation)
             found = self._connection.execute(_RECALL, key).fetchone()
         return None if found is None else Memory(State(found[0]), found[1], found[2])
@@ -109,6 +182,7 @@ class CursorFile:
         """Remember all of it or, if it raises, nothing; on return it survives the process."""
         now, reached = time.time(), dict[int, int]()
         with self._explained():
+            self._require()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 for run, record in records:

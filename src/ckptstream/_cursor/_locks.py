@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 
+from ._opened import Opened
+
 
 class Locks:
     """
@@ -15,10 +17,22 @@ class Locks:
     file drops them all: so a process has one of these for a file, and nobody else opens it.
     """
 
-    def __init__(self, path: str) -> None:
-        """Raises `OSError`."""
+    def __init__(self, path: str, inodes: bool) -> None:
+        """
+        Raises `OSError`.
+
+        Args:
+            path: Of the file beside the cursor; made if it is not there.
+            inodes: Whether its filesystem keeps inode numbers.
+        """
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._opened = Opened(path, os.fstat(self._descriptor), inodes)
         self._held = set[int]()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether others who open the file find these locks on it. Raises `OSError`."""
+        return self._opened.is_there
 
     def take(self, number: int) -> bool:
         """Take one; whether nobody had it. Raises `OSError` where there are no locks."""

@@ -54,6 +54,16 @@ _REMEDIES = {
     "Input/output error": "its storage fails: check the disk or the mount",
 }
 
+# What else a file has met that was open; nothing is written after that.
+GONE = (
+    "it was deleted, moved or replaced while it was open: put it back, or end the programs that "
+    "use it, delete {log!r} if that was left behind, and start them again"
+)
+UNLOCKED = (
+    "{locks!r}, where its locks are, was deleted, moved or replaced while it was open, and "
+    "another program may follow the same runs: end the programs that use it, and start again"
+)
+
 
 def explain(path: str, error: Exception) -> CursorError:
     """What SQLite or the system says, and what to do."""
@@ -64,6 +74,11 @@ def explain(path: str, error: Exception) -> CursorError:
         if words in said:
             return CursorError(path, f"{remedy} ({said})")
     return CursorError(path, f"it cannot be used: name another file ({said})")
+
+
+def is_locked(error: Exception) -> bool:
+    """Whether others had the file locked for as long as SQLite waited for them."""
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
 
 def _is_full(path: str) -> bool:
@@ -116,31 +131,32 @@ def lock_path(path: str) -> str:
     return path + "-lock"
 
 
-def connect(path: str, wal: bool) -> sqlite3.Connection:
+def log_path(path: str) -> str:
+    """The file that SQLite writes to first, where it shares memory."""
+    return path + "-wal"
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """Open the database, an empty one if it is not there. Raises `sqlite3.Error`."""
+    # One thread at a time uses it, but not always the same one.
+    return sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+
+
+def set_up(path: str, connection: sqlite3.Connection, wal: bool) -> None:
     """
-    Open the database, and make it if it is not there.
+    Make it a cursor, if there is nothing in it.
 
     Args:
         path: Its real path.
+        connection: What `connect` returned.
         wal: Whether it lies where memory can be shared: on a local filesystem.
 
     Raises:
-        sqlite3.Error: It cannot be opened.
+        sqlite3.Error: It cannot be used.
         CursorError: It is no cursor.
     """
-    # One thread at a time uses it, but not always the same one.
-    connection = sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
-    try:
-        _set_up(path, connection, wal)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _set_up(path: str, connection: sqlite3.Connection, wal: bool) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from .._errors import CursorLocked
 from ._memory import Look, Trouble
 from ._watching import Watching
 
@@ -24,7 +25,9 @@ def attempt(watching: Watching, make: Callable[[], Look]) -> Look:
         result = _trouble(Trouble.NOT_A_DIRECTORY, error)
         watching.reason = "it is no directory"
     except OSError as error:
-        result = _trouble(Trouble.UNREADABLE, error)
+        result = _trouble(Trouble.UNREADABLE, _own(watching.directory) or error)
+    except CursorLocked as error:
+        result = Look(trouble=Trouble.LOCKED, detail=str(error))
     result.watcher, result.reason, result.out_of = watching.kind, watching.reason, watching.out_of
     return result
 
@@ -34,6 +37,15 @@ def _absolute(directory: str) -> str:
         return repr(os.path.abspath(directory))
     except OSError:
         return f"{directory!r}, and the working directory is gone"
+
+
+def _own(directory: str) -> OSError | None:
+    """Why nothing in a directory can be reached; None if it was one of its files."""
+    try:
+        os.stat(os.path.join(directory, "."))
+    except OSError as error:
+        return OSError(error.errno, error.strerror, directory)
+    return None
 
 
 def _trouble(trouble: Trouble, error: OSError) -> Look:

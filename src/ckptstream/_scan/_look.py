@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from .._errors import CursorLocked
 from .._stores import LocalStore, Profile
 from ..layouts import Verdict, judge
 from ..layouts._auto import NOBODY
 from ._attempt import attempt
 from ._candidates import Candidates, foreign, hinted, known, listed
 from ._evidence import StoreEvidence
-from ._memory import Entry, Look, Request, Witness
+from ._memory import Entry, Look, Request, Trouble, Witness
 from ._watching import Watching
 
 _POINTER_SIZE = 4 << 20  # bytes read of a pointer file at most
@@ -30,7 +31,11 @@ def look(request: Request, alive: Callable[[], None]) -> Look:
     """
     claim = None
     if request.cursor is not None and request.claimed is None:
-        claim = request.cursor.claim(request.directory)
+        try:
+            claim = request.cursor.claim(request.directory, briefly=True)
+        except CursorLocked as error:
+            reason = Trouble.LOCKED.value
+            return Look(trouble=Trouble.LOCKED, detail=str(error), reason=reason)
         request = request._replace(claimed=claim.run)
     watching = Watching(request)
     result = attempt(watching, lambda: _Looking(request, watching, alive).result)

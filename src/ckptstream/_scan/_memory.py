@@ -98,6 +98,7 @@ class Trouble(Enum):
     NOT_A_DIRECTORY = "not a directory"
     UNREADABLE = "cannot be read"
     BUSY = "another open stream follows it with the same cursor"
+    LOCKED = "its cursor does not answer"
 
 
 class Ground(NamedTuple):

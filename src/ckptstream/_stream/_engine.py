@@ -18,7 +18,7 @@ from ._keeper import Keeper
 from ._log import logger
 from ._removals import until_removed
 from ._run import Run
-from ._words import status_of, status_of_pattern
+from ._words import WAITING, status_of, status_of_pattern
 from .arguments import Options
 
 
@@ -45,7 +45,7 @@ class Engine:
         self._journal = None if cursor is None else Journal(cursor, self._alarm.ring)
         self._following = Following(paths, options, self._alarm, self._journal)
         self.handed = Handed(options)
-        self.guard = anyio.ResourceGuard("waiting for a checkpoint in")
+        self.guard = anyio.ResourceGuard(WAITING)
         self._watcher: Watcher | None = None
         self._clock = Clock()
         self.expiry = Expiry(options)

@@ -17,6 +17,9 @@ from .arguments import count, one_argument
 if TYPE_CHECKING:
     from ._stream import CheckpointStream
 
+# For `anyio.BusyResourceError`: "Another task is already ... this resource".
+_EVALUATING = "evaluating each checkpoint (for more of them at once, give that call more jobs) of"
+
 Evaluate: TypeAlias = Callable[[Checkpoint], "Awaitable[Any] | Any"]
 
 
@@ -25,7 +28,7 @@ async def for_each(stream: CheckpointStream, evaluate: Evaluate, jobs: int) -> N
     call = _Call(stream, one_argument("evaluate", evaluate), count("jobs", jobs, least=1))
     handed = stream.engine.handed
     if handed.evaluating:
-        raise anyio.BusyResourceError("evaluating each checkpoint of")
+        raise anyio.BusyResourceError(_EVALUATING)
     handed.evaluating = True
     try:
         await call.all()
@@ -39,20 +42,37 @@ class _Call:
         self._evaluate = evaluate
         self._slots = anyio.Semaphore(jobs)
         self._threads = anyio.CapacityLimiter(jobs)
-        self._fault: Exception | None = None
+        self._handed = stream.engine.handed
+        self._begun = set[Checkpoint]()  # and not settled yet
+        self._fault: BaseException | None = None
 
     async def all(self) -> None:
         """Until the stream ends; raises what it raises, alone."""
+        try:
+            await self._begin_all()
+            self._raise()
+        finally:
+            self._fault = None
+            # What was cancelled, maybe before it began: else it would count as done.
+            for checkpoint in self._begun:
+                if checkpoint in self._handed:
+                    self._handed.give_back(checkpoint)
+
+    async def _begin_all(self) -> None:
         async with anyio.create_task_group() as tasks:
             try:
                 while True:
                     # Asked for only when somebody is free for it: the newest then, and verified.
                     await self._slots.acquire()
-                    tasks.start_soon(self._one, await anext(self._stream), tasks)
+                    checkpoint = await anext(self._stream)
+                    self._begun.add(checkpoint)
+                    tasks.start_soon(self._one, checkpoint, tasks)
             except StopAsyncIteration:
                 pass
             except Exception as error:
                 self._end(error, tasks)
+
+    def _raise(self) -> None:
         fault, self._fault = self._fault, None
         try:
             if fault is not None:
@@ -60,16 +80,23 @@ class _Call:
         finally:
             del fault  # It refers to this frame.
 
-    def _end(self, fault: Exception, tasks: TaskGroup) -> None:
+    def _end(self, fault: BaseException, tasks: TaskGroup) -> None:
         """End all calls; it is raised after that, for a task group would wrap it."""
-        self._fault = fault
+        if self._fault is None:
+            self._fault = fault
         tasks.cancel_scope.cancel()
 
     async def _one(self, checkpoint: Checkpoint, tasks: TaskGroup) -> None:
         try:
             await self._settle(checkpoint)
+            self._begun.discard(checkpoint)
         except Exception as error:  # The cursor's: what evaluations raise is an attempt that fails.
             self._end(error, tasks)
+        except anyio.get_cancelled_exc_class() as error:
+            # If nobody cancels this, an evaluation has awaited what was cancelled: on asyncio that
+            # ends a task group without an error, and would pass for the end of the stream.
+            self._end(error, tasks)
+            raise
         finally:
             self._slots.release()
 
@@ -78,12 +105,11 @@ class _Call:
             await self._call(checkpoint)
         except Exception as error:  # That is what an attempt that fails is.
             logger.exception("%s: the evaluation has failed", printable(checkpoint.path))
-            await self._stream.failed(checkpoint, f"{type(error).__name__}: {error}")
-        except BaseException:
-            self._stream.engine.handed.give_back(checkpoint)
-            raise
+            if checkpoint in self._handed:
+                await self._stream.failed(checkpoint, f"{type(error).__name__}: {error}")
         else:
-            await self._stream.done(checkpoint)
+            if checkpoint in self._handed:  # Else it has said so itself.
+                await self._stream.done(checkpoint)
 
     async def _call(self, checkpoint: Checkpoint) -> None:
         if _is_async(self._evaluate):

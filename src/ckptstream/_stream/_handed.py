@@ -46,6 +46,9 @@ class Handed:
         if checkpoint in self._out:
             self._take(checkpoint)
 
+    def __contains__(self, checkpoint: Checkpoint) -> bool:
+        return checkpoint in self._out
+
     def give_back(self, checkpoint: Checkpoint) -> None:
         """The user was cancelled while at work on it: it is the next one again."""
         run, queued = self._take(checkpoint)

@@ -9,6 +9,7 @@ from functools import partial
 import anyio
 
 from .._cursor import Cursor, Record
+from .._errors import SILENT
 from .._model import printable
 from .._stores import mount_point
 from .._threads import HUNG_AFTER, Call
@@ -45,6 +46,8 @@ class Journal:
         self._error: Exception | None = None
         self._landed = anyio.Event()
         self._told = False
+        self._writers = 0  # calls of write() that wait
+        self._leaves = False  # the event loop, after those
 
     # What happens in the stream.
 
@@ -116,9 +119,15 @@ class Journal:
         Raises:
             CursorError: It could not be written; it is tried again with the next batch.
         """
-        while not self.is_clean:
-            self.begin()
-            await self._land()
+        self._writers += 1
+        try:
+            while not self.is_clean:
+                self.begin()
+                await self._land()
+        finally:
+            self._writers -= 1
+            if self._leaves:
+                self.unbind()
 
     async def _land(self) -> None:
         """Wait until the thread that is at work, if one is, has done it."""
@@ -130,12 +139,17 @@ class Journal:
             watcher.review()
             self.report()
 
+    @property
+    def silence(self) -> str | None:
+        """That the file does not answer, in words; None: it does, as far as can be told."""
+        return None if self._flight.hangs is None else f"cursor {self._path!r}: {SILENT}"
+
     def report(self) -> None:
-        """Say, once, that the storage does not answer."""
-        if self._flight.hangs is not None and not self._told:
+        """Say, once, that the file does not answer."""
+        silence = self.silence
+        if silence is not None and not self._told:
             self._told = True
-            text = "cursor %s: its storage does not answer, and nothing is delivered until it does"
-            logger.warning(text, printable(self._path))
+            logger.warning("%s; nothing is delivered until it does", printable(silence))
 
     def due(self, now: float) -> float:
         """When to ask whether the thread hangs."""
@@ -165,6 +179,8 @@ class Journal:
         Raises:
             CursorError: It cannot be used, or another open stream has one of the runs.
         """
+        if self.is_open:  # by another task at the same time
+            raise RuntimeError("a stream's block can be entered once")
         opening = Opening(self._path, directories)
         self._start(opening.run)
         try:
@@ -228,15 +244,18 @@ class Journal:
 
     def bind(self, watcher: Watcher) -> None:
         """Live in the event loop of *watcher*."""
+        self._leaves = False
         if self._flight.watcher is not watcher:
             self._landed = anyio.Event()
             self._flight.bind(watcher, self, polls=True)
             self._take_back()
 
     def unbind(self) -> None:
-        """Leave it."""
-        self._flight.unbind()
-        self._take_back()
+        """Leave it, when all that wait in `write` have ended."""
+        self._leaves = self._writers > 0
+        if not self._leaves:
+            self._flight.unbind()
+            self._take_back()
 
     def _take_back(self) -> None:
         if not self._flight.looking:  # Its threads went before they began.

@@ -12,6 +12,8 @@ from .._scan import Entry
 class Notes(Protocol):
     """Where it is written down; `Journal` says how."""
 
+    @property
+    def silence(self) -> str | None: ...
     def add(self, run: int, record: Record) -> None: ...
     def add_baseline(self, run: int) -> None: ...
 
@@ -32,6 +34,11 @@ class Progress:
         self._has_baseline = False
         # What was to be delivered when the run was last followed, and may be gone.
         self._awaited: dict[tuple[str, str], Record] = {}
+
+    @property
+    def silence(self) -> str | None:
+        """Why nothing is delivered at the moment, if the cursor does not answer."""
+        return self._notes.silence
 
     def enter(self, claim: Claim) -> None:
         """The run is ours."""

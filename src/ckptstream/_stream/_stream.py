@@ -115,7 +115,7 @@ class CheckpointStream:
         A checkpoint is done when the call returns. One that raises is a failed attempt, logged
         with its traceback and not the end of the stream; see `failed`. The first cancellation
         ends all calls, and leaves what they were at undone; a thread cannot be ended, and is left
-        behind.
+        behind. What *evaluate* itself says of its checkpoint, with `done` or `failed`, counts.
 
         Args:
             evaluate: An async function, or a plain one, which is called in a worker thread.

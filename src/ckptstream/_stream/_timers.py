@@ -86,7 +86,9 @@ class Timers:
         if thorough:
             self.safety_at = _on_beat(now + SAFETY_INTERVAL * self._jitter, _SAFETY_BEAT)
         self.poll_at = math.inf
-        if result.watcher == "poll":
+        if result.trouble is Trouble.LOCKED:
+            self.poll_at = now + GAP_INTERVAL
+        elif result.watcher == "poll":
             interval = self._poll_interval
             self.poll_at = _on_beat(now + interval, interval / _POLL_BEATS)
         elif result.trouble not in {None, Trouble.MISSING}:
@@ -109,6 +111,8 @@ class Timers:
 
         A complete look includes the settle interval where evidence needs two looks.
         """
+        if result.trouble is Trouble.LOCKED:
+            return False  # What it found is not known: it is made again, or raises in the end.
         if self.last_until is not None:
             return began >= self.last_until
         if began < self.last_from or not (result.full or result.trouble is not None):

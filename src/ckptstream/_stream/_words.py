@@ -13,7 +13,13 @@ from ._log import logger
 from ._order import order
 from ._pattern import Pattern
 from ._run import Run
+from .arguments import hint
 
+# For `anyio.BusyResourceError`: "Another task is already ... this resource".
+WAITING = (
+    "waiting for a checkpoint (let one task ask, and hand them to the others; or give each a "
+    "stream of its own) in"
+)
 _MANY = 3
 _KEEP_MORE = "have the trainer keep more checkpoints"
 
@@ -28,12 +34,13 @@ def waiting_for(run: Run) -> str:
     if run.sight.ended is None:
         return "waiting for the first look"
     if look.trouble is not None:
-        return _trouble(look, run.ledger.looked)
+        return _trouble(look, run.ledger.looked, run.directory)
     head = ledger.queue.candidate()
     if head is not None and run.pinning.blocks:
         return f"waiting to pin {head.name}: {run.pinning.reason or 'the storage does not answer'}"
     if head is not None:
-        return "finished checkpoints wait to be delivered"
+        silence = None if ledger.outcomes.progress is None else ledger.outcomes.progress.silence
+        return silence or "finished checkpoints wait to be delivered"
     if ledger.queue.awaits_pointer:
         return f"waiting for the pointer to name {next(reversed(ledger.queue.waiting))}"
     if look.foreign is not None and (look.foreign.below or not ledger.entries):
@@ -72,11 +79,13 @@ def _strangers(run: Run) -> str:
     return f"{text}: {hold} checkpoints: follow {os.path.join(run.directory, name)!r}"
 
 
-def _trouble(look: Look, seen: bool) -> str:
+def _trouble(look: Look, seen: bool, path: str) -> str:
     if look.trouble is Trouble.MISSING:
-        return "the directory is gone" if seen else "the directory is not there yet"
+        return "the directory is gone" if seen else f"the directory is not there yet{hint(path)}"
     if look.trouble is Trouble.BUSY:
         return Trouble.BUSY.value
+    if look.trouble is Trouble.LOCKED:
+        return look.detail
     return f"the directory cannot be read ({look.detail})"
 
 
@@ -120,12 +129,13 @@ def pattern_waits_for(pattern: Pattern) -> str:
     if pattern.ended is None:
         return "waiting for the first look"
     if look.trouble is not None:
-        return _trouble(look, seen=pattern.matched)
+        return _trouble(look, pattern.matched, pattern.text)
     count = len(pattern)
     if pattern.unreadable:
         return f"{_runs(count)}; {_parts(pattern.unreadable)}"
     if not count:
-        return "no directory matches" if pattern.matched else "no directory matches yet"
+        yet = f" yet{hint(pattern.text)}"
+        return f"no directory matches{'' if pattern.matched else yet}"
     return _runs(count)
 
 
@@ -210,6 +220,8 @@ def _warn(run: Run, reason: str) -> None:
         _once(run, f"{reason}: check the path, {look.detail}")
     elif look.trouble is Trouble.BUSY:
         _once(run, f"{reason}: it joins when that one is closed, or give this one its own cursor")
+    elif look.trouble is Trouble.LOCKED:
+        pass  # Soon it answers, or raises.
     elif look.trouble is not None:
         _once(run, f"{reason}: it is waited for; check its permissions and its mount")
     elif run.pinning.blocks:

@@ -21,7 +21,7 @@ class Opening:
 
     def run(self, alive: Callable[[], None]) -> Cursor:
         """In a thread."""
-        cursor = Cursor(self._path, _is_local)
+        cursor = Cursor(self._path, profile)
         try:
             for directory in self._directories:
                 alive()
@@ -40,10 +40,6 @@ class Opening:
         with self._lock:
             self._abandoned = True
             return self._cursor
-
-
-def _is_local(directory: str) -> bool:
-    return profile(directory).events
 
 
 class Batch:
@@ -79,5 +75,6 @@ class Batch:
         """Write it, and let others have the runs."""
         try:
             self.write(cursor, alive)
+            cursor.check()
         finally:
             cursor.close()

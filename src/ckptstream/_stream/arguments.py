@@ -80,6 +80,12 @@ def is_pattern(path: str) -> bool:
     return "*" in path
 
 
+def hint(path: str) -> str:
+    """What is added where a path leads nowhere that was meant for a shell, most likely."""
+    strange = next((character for character in "?[{" if character in path), None)
+    return "" if strange is None else f" ('*' is the only wildcard, {strange!r} is none)"
+
+
 def directory(name: str, value: object) -> str:
     """The path of one directory as text, as the caller wrote it."""
     path = path_text(name, value)

@@ -47,7 +47,7 @@ class CheckpointStream:
             anyio.BusyResourceError: If another thread is waiting in this stream.
         """
         if not self._busy.acquire(blocking=False):
-            raise anyio.BusyResourceError("waiting for a checkpoint in")
+            raise anyio.BusyResourceError(self._engine.guard.action)
         try:
             if self._kept is not None and self.status().ended is None:
                 return self._take()
@@ -102,7 +102,7 @@ class CheckpointStream:
         See `ckptstream.CheckpointStream.for_each`. Ctrl-C ends it.
         """
         if not self._busy.acquire(blocking=False):
-            raise anyio.BusyResourceError("waiting for a checkpoint in")
+            raise anyio.BusyResourceError(self._engine.guard.action)
         try:
             if self._kept is not None:
                 self._engine.handed.give_back(self._take())

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from .._cursor import Memory, State
 from .._scan import Entry, Look, Trouble
 from ..layouts._auto import NOBODY
-from ._order import sort
+from ._order import order, sort
 from ._outcomes import Outcomes
 from ._progress import SEEN, Progress
 from ._queue import Queue
@@ -112,7 +112,7 @@ class Ledger:
         self.queue.pointed = look.pointed[0] if latest and latest.missing is None else None
 
     def _take_out(self, look: Look) -> None:
-        for name in look.gone:
+        for name in sorted(look.gone, key=lambda name: order(name, self.entries[name])):
             self._lose(name)
         for name, step in look.vanished:
             # Of one that was there in the last look the event may be old news.

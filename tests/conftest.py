@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import os
 import threading
 import time
@@ -27,6 +28,16 @@ BACKENDS: dict[str, Callable[[], Backend]] = {
     "virtual-asyncio": lambda: ("asyncio", {"loop_factory": VirtualLoop}),
     "virtual-trio": lambda: ("trio", {"clock": MockClock(autojump_threshold=0)}),
 }
+
+
+def pytest_collection_finish() -> None:
+    """
+    What is imported stays: no collection of garbage need go through it in each test again.
+    """
+    # While it is imported it asks for what refers to an object; of frozen ones nobody knows.
+    importlib.import_module("hypothesis")
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=["asyncio", "uvloop", "trio"])

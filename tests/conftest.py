@@ -40,10 +40,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(params=["asyncio", "uvloop", "trio"])
+@pytest.fixture(params=["asyncio", pytest.param("uvloop", marks=pytest.mark.thorough), "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> Backend:
     """
     Every event loop; `steering.virtual` asks for those in which no time passes.
+
+    uvloop is asyncio to whatever is not about the event loop itself: one Python is enough.
     """
     if request.param == "uvloop":
         pytest.importorskip("uvloop")

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import importlib
 import os
+import tempfile
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -19,6 +20,9 @@ from ckptstream.testing import ManualWatcher
 
 Backend = tuple[str, dict[str, Any]]
 
+MEMORY = "/dev/shm"
+ROOM = 2 << 30
+WORKERS = 16  # a user has 128 inotify instances
 LEFT_BEHIND = 5.0  # seconds after which what has not gone is said to stay
 
 BACKENDS: dict[str, Callable[[], Backend]] = {
@@ -28,6 +32,40 @@ BACKENDS: dict[str, Callable[[], Backend]] = {
     "virtual-asyncio": lambda: ("asyncio", {"loop_factory": VirtualLoop}),
     "virtual-trio": lambda: ("trio", {"clock": MockClock(autojump_threshold=0)}),
 }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """
+    `--in-memory`, where the disk's own ways, such as using inode numbers again, are not the point.
+    """
+    text = f"make temporary files in {MEMORY}, if it is there and has room"
+    parser.addoption("--in-memory", action="store_true", help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """
+    Before anything asks where temporary files are; processes that tests start make theirs there.
+    """
+    if config.getoption("in_memory") and room(MEMORY) > ROOM:
+        os.environ["TMPDIR"] = tempfile.tempdir = MEMORY
+
+
+def room(directory: str) -> int:
+    """
+    How many bytes may be written there.
+    """
+    if not os.access(directory, os.W_OK):
+        return 0
+    found = os.statvfs(directory)
+    return found.f_bavail * found.f_frsize
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """
+    Two for each processor: half of the time tests wait.
+    """
+    return min(2 * (os.cpu_count() or 1), WORKERS)
 
 
 def pytest_collection_finish() -> None:

@@ -23,7 +23,7 @@ Backend = tuple[str, dict[str, Any]]
 MEMORY = "/dev/shm"
 ROOM = 2 << 30
 WORKERS = 16  # a user has 128 inotify instances
-LEFT_BEHIND = 5.0  # seconds after which what has not gone is said to stay
+LEFT_BEHIND = 30.0  # seconds after which what has not gone is said to stay
 
 BACKENDS: dict[str, Callable[[], Backend]] = {
     "asyncio": lambda: ("asyncio", {}),

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import os
+import tempfile
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -18,7 +20,10 @@ from ckptstream.testing import ManualWatcher
 
 Backend = tuple[str, dict[str, Any]]
 
-LEFT_BEHIND = 5.0  # seconds after which what has not gone is said to stay
+MEMORY = "/dev/shm"
+ROOM = 2 << 30
+WORKERS = 16  # a user has 128 inotify instances
+LEFT_BEHIND = 30.0  # seconds after which what has not gone is said to stay
 
 BACKENDS: dict[str, Callable[[], Backend]] = {
     "asyncio": lambda: ("asyncio", {}),
@@ -29,10 +34,56 @@ BACKENDS: dict[str, Callable[[], Backend]] = {
 }
 
 
-@pytest.fixture(params=["asyncio", "uvloop", "trio"])
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """
+    `--in-memory`, where the disk's own ways, such as using inode numbers again, are not the point.
+    """
+    text = f"make temporary files in {MEMORY}, if it is there and has room"
+    parser.addoption("--in-memory", action="store_true", help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """
+    Before anything asks where temporary files are; processes that tests start make theirs there.
+    """
+    if config.getoption("in_memory") and room(MEMORY) > ROOM:
+        os.environ["TMPDIR"] = tempfile.tempdir = MEMORY
+
+
+def room(directory: str) -> int:
+    """
+    How many bytes may be written there.
+    """
+    if not os.access(directory, os.W_OK):
+        return 0
+    found = os.statvfs(directory)
+    return found.f_bavail * found.f_frsize
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """
+    Two for each processor: half of the time tests wait.
+    """
+    return min(2 * (os.cpu_count() or 1), WORKERS)
+
+
+def pytest_collection_finish() -> None:
+    """
+    What is imported stays: no collection of garbage need go through it in each test again.
+    """
+    # While it is imported it asks for what refers to an object; of frozen ones nobody knows.
+    importlib.import_module("hypothesis")
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(params=["asyncio", pytest.param("uvloop", marks=pytest.mark.thorough), "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> Backend:
     """
     Every event loop; `steering.virtual` asks for those in which no time passes.
+
+    uvloop is asyncio to whatever is not about the event loop itself: one Python is enough.
     """
     if request.param == "uvloop":
         pytest.importorskip("uvloop")

@@ -30,6 +30,7 @@ from ckptstream import Checkpoint
 from ckptstream.testing import apply, operations
 
 LAYOUT = "step_{step}/DONE"
+BEGINS = 20.0  # seconds; only a failure takes so long
 MODES = ("next", "explicit", "for_each")
 
 
@@ -266,12 +267,18 @@ class Killer:
         else:
             trainer.end()
 
-    def wait_a_while(self, child: Child) -> None:
+    def wait_a_while(self, child: Child, *, tells: bool = False) -> None:
         """
         For some things that it does and a moment more: at any point of any of them.
+
+        *tells*: That it has begun, at least; on a busy machine this takes a while.
         """
         chance = self._random
-        child.wait_for(chance.choice([0, 1, 2, 3, 5, 8]), 0.2)
+        number = chance.choice([0, 1, 2, 3, 5, 8])
+        if number and tells:
+            child.wait_for(1, BEGINS)
+            number -= 1
+        child.wait_for(number, 0.2)
         time.sleep(chance.choice([0, chance.expovariate(2000), chance.expovariate(200)]))
 
     def check_done(self) -> None:
@@ -297,7 +304,7 @@ class Killer:
             if self._deletes and number % 2:
                 awaited = [n for n, state in self.place.states().items() if state == "seen"]
             self.order(awaited)
-            self.wait_a_while(evaluator)
+            self.wait_a_while(evaluator, tells=True)
             evaluator.kill()
             if number % 5 == 0:
                 self.check_done()

@@ -18,7 +18,7 @@ import pytest
 
 from ckptstream._cursor._cursor import _files
 
-SECONDS = 20.0  # a deadline for what takes milliseconds; only a failure ever waits so long
+SECONDS = 50.0  # a deadline for what takes milliseconds; only a failure ever waits so long
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
 

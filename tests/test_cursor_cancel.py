@@ -17,7 +17,15 @@ from typing import Any
 
 import anyio
 import pytest
-from observing import NATIVE_LOOPS, inotify_descriptors, linux, mark_done, open_cursors, until
+from observing import (
+    NATIVE_LOOPS,
+    SECONDS,
+    inotify_descriptors,
+    linux,
+    mark_done,
+    open_cursors,
+    until,
+)
 from steering import rest
 from sweeping import LAYOUT
 
@@ -25,6 +33,7 @@ import ckptstream
 from ckptstream import Checkpoint, CheckpointStream
 from ckptstream._cursor import Record
 from ckptstream._cursor._file import CursorFile
+from ckptstream._stream import _journal
 from ckptstream._threads import current_pool
 
 pytestmark = [pytest.mark.anyio, linux]
@@ -191,6 +200,10 @@ def blank(run: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def slow_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    It answers after a while; and if the real one takes longer than a second, that is no hanging.
+    """
+    monkeypatch.setattr(_journal, "HUNG_AFTER", SECONDS)
     write = CursorFile.write
 
     def slow(

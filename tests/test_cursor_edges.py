@@ -16,7 +16,7 @@ from typing import Any
 
 import anyio
 import pytest
-from observing import mark_done, open_cursors
+from observing import SECONDS, inotify_descriptors, linux, mark_done, open_cursors, until
 from steering import missed, rest, run_status, steps, virtual
 from sweeping import LAYOUT
 
@@ -27,6 +27,7 @@ from ckptstream._cursor import Cursor, _file
 from ckptstream._cursor._file import CursorFile
 from ckptstream._cursor._schema import connect
 from ckptstream._stores import profile
+from ckptstream._stream._writing import Opening
 from ckptstream.testing import ManualWatcher
 
 pytestmark = pytest.mark.anyio
@@ -330,6 +331,65 @@ async def test_a_write_that_hangs_when_the_block_is_left_closes_the_cursor_later
         await anyio.sleep(0.01)
 
     assert [] == await again(run, options)
+
+
+@linux
+async def test_a_kept_stream_whose_block_was_left_while_its_cursor_hung_keeps_nothing(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    As soon as the storage answers, the event loop's watcher goes too.
+    """
+    before, hold, real = inotify_descriptors(), threading.Event(), CursorFile.close
+
+    def hang(self: CursorFile) -> None:
+        hold.wait(SECONDS)
+        real(self)
+
+    mark_done(run, 1)
+    stream = ckptstream.follow(run, layout=LAYOUT, cursor=tmp_path / "evals.db", timeout=0)
+    try:
+        with suppress(ZeroDivisionError):
+            async with stream:
+                await anext(stream)
+                monkeypatch.setattr(CursorFile, "close", hang)
+                raise ZeroDivisionError
+        assert before < inotify_descriptors()
+    finally:
+        hold.set()
+    await until(lambda: before == inotify_descriptors())
+
+    assert "its block was left" == stream.status().ended
+
+
+async def test_a_cursor_that_is_open_a_moment_after_nobody_waits_for_it_is_closed(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The entry of the block was cancelled; after a second it does not wait for the storage.
+    """
+    opened, hold, real = threading.Event(), threading.Event(), Opening.run
+
+    def hang(*arguments: Any) -> Cursor:
+        cursor = real(*arguments)
+        opened.set()
+        hold.wait(SECONDS)
+        return cursor
+
+    monkeypatch.setattr(Opening, "run", hang)
+    options: dict[str, Any] = {"layout": LAYOUT, "cursor": tmp_path / "evals.db", "timeout": 0}
+    try:
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(ckptstream.follow(run, **options).__aenter__)
+                await until(opened.is_set)
+                scope.cancel()
+        monkeypatch.setattr(Opening, "run", real)
+        await until(lambda: not open_cursors())
+
+        assert [] == await again(run, options)
+    finally:
+        hold.set()
 
 
 # The blocking twin.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -16,23 +17,28 @@ import pytest
 from killing import Place
 from observing import linux
 
-KILLS = 50  # of each of the two, in each test
+MISSED = re.compile(": missed, it was finished, |: [0-9]+ more were missed; ")
+MANY = 50
+# How often each of the two is killed, in each test: on every Python, and on one.
+KILLS = pytest.mark.parametrize("kills", [10, pytest.param(MANY, marks=pytest.mark.thorough)])
 SECONDS = 100.0  # only a failure takes so long
 
 
-def play(base: Path, seed: int, mode: str, backend: str, *, deletes: bool = False) -> Place:
+def play(
+    base: Path, seed: int, mode: str, backend: str, kills: int, *, deletes: bool = False
+) -> Place:
     """
     Kill them, start them again, and in the end let them finish.
     """
-    options = {"seed": seed, "mode": mode, "backend": backend, "deletes": deletes, "kills": KILLS}
+    options = {"seed": seed, "mode": mode, "backend": backend, "deletes": deletes, "kills": kills}
     command = [sys.executable, "-W", "error", killing.__file__, str(base), json.dumps(options)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    said = [line for line in done.stderr.splitlines() if ": missed, it was finished, " not in line]
+    said = [line for line in done.stderr.splitlines() if not MISSED.search(line)]
     assert ([], 0) == (said, done.returncode)
     return Place(base)
 
 
-def check(place: Place, *, deletes: bool = False) -> None:
+def check(place: Place, kills: int, *, deletes: bool = False) -> None:
     """
     What every evaluator has promised.
     """
@@ -54,9 +60,9 @@ def check(place: Place, *, deletes: bool = False) -> None:
         assert line.verb != "delivered" or line.name not in done
         if line.verb == "done":
             done.add(line.name)
-    # Else nothing was proven.
-    assert len(committed) > KILLS / 2
-    assert any(number > 1 for number in Counter(names["delivered"]).values())
+    # Else nothing was proven. A few kills may all come at moments at which they change nothing.
+    assert kills < MANY or len(committed) > kills / 2
+    assert kills < MANY or any(number > 1 for number in Counter(names["delivered"]).values())
 
 
 VERBS = ("delivered", "evaluated", "gone", "unfinished", "done", "error")
@@ -66,21 +72,23 @@ VERBS = ("delivered", "evaluated", "gone", "unfinished", "done", "error")
 @pytest.mark.parametrize(
     ("mode", "backend"), [("next", "asyncio"), ("explicit", "trio"), ("for_each", "asyncio")]
 )
-def test_killed_again_and_again(tmp_path: Path, mode: str, backend: str) -> None:
+@KILLS
+def test_killed_again_and_again(tmp_path: Path, mode: str, backend: str, kills: int) -> None:
     """
     All that the trainer committed was evaluated, and nothing again that was done before a kill.
     """
     seed = random.randrange(1 << 32)
     print("seed:", seed)  # shown if it fails
-    check(play(tmp_path, seed, mode, backend))
+    check(play(tmp_path, seed, mode, backend, kills), kills)
 
 
 @linux
 @pytest.mark.parametrize("mode", ["next", "for_each"])
-def test_killed_while_checkpoints_are_deleted(tmp_path: Path, mode: str) -> None:
+@KILLS
+def test_killed_while_checkpoints_are_deleted(tmp_path: Path, mode: str, kills: int) -> None:
     """
     What was seen and is deleted before its turn is reported, by whoever is alive then.
     """
     seed = random.randrange(1 << 32)
     print("seed:", seed)
-    check(play(tmp_path, seed, mode, "trio", deletes=True), deletes=True)
+    check(play(tmp_path, seed, mode, "trio", kills, deletes=True), kills, deletes=True)

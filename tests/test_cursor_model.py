@@ -36,7 +36,8 @@ from ckptstream.testing import ManualWatcher
 INTERVAL = 100.0  # seconds between two deliveries, where they are asked for
 LONG = 4000.0  # seconds after which all that waits for time has waited long enough
 
-EXAMPLES = 150  # histories
+EXAMPLES = 25  # histories on each Python
+MANY = 150  # on one
 
 Key = tuple[str, str]  # the name and the generation of a checkpoint
 
@@ -520,7 +521,8 @@ BOTH = pytest.mark.parametrize("backend", ["virtual-asyncio", "virtual-trio"])
 
 
 @BOTH
-def test_any_history(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("examples", [EXAMPLES, pytest.param(MANY, marks=pytest.mark.thorough)])
+def test_any_history(backend: str, examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Delivered or reported; finished when delivered; never again once it is done.
     """
@@ -543,7 +545,7 @@ def test_any_history(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
             machines[:] = [self]
 
     Play.TestCase.settings = settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         stateful_step_count=30,
         deadline=None,
         derandomize=True,

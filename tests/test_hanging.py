@@ -38,7 +38,7 @@ async def next_step(stream: CheckpointStream) -> int | None:
 
 async def test_cancelling_does_not_wait_for_the_storage(run: Path, blocked: Blocked) -> None:
     """
-    The call returns at once, however long the listing takes.
+    The call returns while the listing hangs.
     """
     blocked.hang(run)
     stream = stream_of(run)
@@ -48,9 +48,7 @@ async def test_cancelling_does_not_wait_for_the_storage(run: Path, blocked: Bloc
             async with anyio.create_task_group() as group:
                 group.start_soon(next_step, stream)
                 await until(lambda: blocked.asked)
-                begin = anyio.current_time()
                 group.cancel_scope.cancel()
-        assert anyio.current_time() - begin < 0.5
 
     # Fifty callers, one look.
     assert [str(run)] == blocked.asked

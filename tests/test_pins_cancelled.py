@@ -25,8 +25,6 @@ from ckptstream._threads import HandOver
 
 pytestmark = pytest.mark.anyio
 
-AT_ONCE = 1.0  # seconds; a busy machine takes a while to run a thread
-
 
 @pytest.fixture
 def ckpt(run: Path) -> Checkpoint:
@@ -209,14 +207,11 @@ async def test_cancelled_at_the_nth_link(ckpt: Checkpoint, run: Path, number: in
         async with anyio.create_task_group() as group:
             group.start_soon(hold, ckpt, [])
             await until(reached.is_set)
-            began = time.monotonic()
             group.cancel_scope.cancel()
-        took = time.monotonic() - began
         assert left(run)
         released.set()
         await no_pins_left(run)
 
-    assert took < AT_ONCE
     assert number == len(linked)
     assert {1} == {os.stat(path).st_nlink for path in files_of(ckpt)}
 
@@ -324,7 +319,7 @@ async def test_cancelled_while_the_storage_hangs_in_removing(
     released.set()
     await no_pins_left(run)
 
-    assert 0.9 < took < 1.0 + AT_ONCE
+    assert took > 0.9
 
 
 async def test_cancelled_in_the_block(ckpt: Checkpoint, run: Path) -> None:

@@ -236,7 +236,8 @@ async def compare(
 
 @pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("backend", ["virtual-asyncio", "virtual-trio"])
-def test_any_changes_of_a_tree(backend: str, overlap: bool) -> None:
+@pytest.mark.parametrize("examples", [25, pytest.param(150, marks=pytest.mark.thorough)])
+def test_any_changes_of_a_tree(backend: str, overlap: bool, examples: int) -> None:
     """
     After each few of them a look: it delivers, misses and shows what the model does.
     """
@@ -245,7 +246,7 @@ def test_any_changes_of_a_tree(backend: str, overlap: bool) -> None:
         return [root / "*/ckpt", *[root / "a*/ckpt", root / "*b/*"] * overlap]
 
     @settings(
-        max_examples=150,
+        max_examples=examples,
         deadline=None,
         derandomize=True,
         database=None,

@@ -5,16 +5,22 @@ The simulated trainer writes what the real frameworks write, in their order.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Iterator
 from itertools import count, takewhile
 from pathlib import Path
+from typing import Any
 
+import aiofiles.threadpool
+import anyio
 import pytest
+from observing import SECONDS, until
 
 from ckptstream import follow
 from ckptstream.testing import Operation, SimulatedTrainer, apply, operations, save
@@ -172,8 +178,39 @@ async def test_steps_may_be_any_numbers(tmp_path: Path) -> None:
         async for _ in stream:
             pass
     training.cancel()
+    await asyncio.wait([training])
 
     assert f"{tmp_path}/checkpoint-300" in trainer.committed
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_cancelled_while_a_thread_opens_a_file_it_closes_that(
+    times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    However often: the cancelled task ends after what it was doing to the disk.
+    """
+    opening, go_on = threading.Event(), threading.Event()
+    opened = list[io.IOBase]()
+
+    def slow_open(*arguments: Any, **options: Any) -> io.IOBase:
+        opening.set()
+        go_on.wait(SECONDS)
+        opened.append(open(*arguments, **options))  # noqa: SIM115
+        return opened[0]
+
+    monkeypatch.setattr(aiofiles.threadpool, "sync_open", slow_open)
+    saving = asyncio.create_task(SimulatedTrainer(tmp_path).save(1))
+    await until(opening.is_set)
+    for _ in range(times):
+        saving.cancel()
+        await anyio.wait_all_tasks_blocked()
+    assert not saving.done()
+    go_on.set()
+    await asyncio.wait([saving])
+
+    assert saving.cancelled()
+    assert [True] == [file.closed for file in opened]
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ class Journal:
         self._told = False
         self._writers = 0  # calls of write() that wait
         self._leaves = False  # the event loop, after those
+        self._is_left = False  # the block
 
     # What happens in the stream.
 
@@ -107,6 +108,9 @@ class Journal:
             self._batch = Batch()
         landed, self._landed = self._landed, anyio.Event()
         landed.set()
+        if self._is_left:  # A closed stream that is kept must not keep a watcher.
+            self.cursor = None
+            self.unbind()
         self._ring()
 
     def _restore(self) -> None:
@@ -190,7 +194,10 @@ class Journal:
             try:
                 await self._finish_unless_it_hangs()  # Whoever comes next may want the same runs.
             finally:
-                opening.abandon()
+                opened = opening.abandon()
+                if opened is not None and self._flight.looking:
+                    # It hung, and has answered in this very moment.
+                    Call(lambda alive: opened.close(), partial(mount_point, self._directory))
                 # A stream that is kept must not keep a watcher.
                 self._flight, self.cursor = Flight(self._directory), None
             raise
@@ -215,7 +222,8 @@ class Journal:
             if cursor is not None:  # What is being written hangs: it is closed after that.
                 lane = partial(mount_point, self._directory)
                 Call(partial(self._next.write_and_close, cursor), lane)
-            elif not self._flight.looking:
+            self._is_left = True
+            if not self._flight.looking:
                 self.unbind()
 
     async def _finish_unless_it_hangs(self) -> None:

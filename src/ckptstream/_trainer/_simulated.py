@@ -6,10 +6,10 @@ import asyncio
 import math
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Literal
 
 from ._operations import Operation, check, operations
 
@@ -61,7 +61,8 @@ class SimulatedTrainer:
     """
     An asyncio task that saves checkpoints as a training framework does, through `aiofiles`.
 
-    Cancelled in the middle of a save it leaves a half-written checkpoint, as a real one would.
+    Cancelled in the middle of a save it leaves a half-written checkpoint, as a real one would; what
+    it is doing to the disk at that moment it does to the end, and keeps no file open.
 
     Args:
         directory: Where the checkpoints go; created if need be.
@@ -137,7 +138,7 @@ class SimulatedTrainer:
             if operation.finishes is not None:
                 path = os.path.join(self._directory, operation.finishes)
                 self.committed[path] = asyncio.get_running_loop().time()
-            await self._apply(operation)
+            await _uncut(self._apply(operation))
         self._kept = [*(kept for kept in self._kept if kept != step), step]
         if self._keep is not None:
             del self._kept[: -self._keep]
@@ -162,3 +163,16 @@ class SimulatedTrainer:
                     await aiofiles.os.remove(path)
             case "rmtree":
                 await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+
+
+async def _uncut(operation: Coroutine[Any, Any, None]) -> None:
+    """Await it; who is cancelled waits for its end first."""
+    # A thread goes on whoever is cancelled, and a file that it opens then nobody would close.
+    doing = asyncio.create_task(operation)
+    try:
+        await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        while not doing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([doing])
+        raise

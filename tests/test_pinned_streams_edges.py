@@ -167,6 +167,29 @@ async def test_two_tasks_at_once(run: Path, watcher: ManualWatcher) -> None:
         assert [1] == found
 
 
+@virtual
+async def test_the_block_is_left_while_another_task_waits(
+    run: Path, watcher: ManualWatcher
+) -> None:
+    """
+    The stream has ended for it, as after `aclose`.
+    """
+    ended = list[type[BaseException]]()
+
+    async def wait() -> None:
+        try:
+            await anext(stream)
+        except BaseException as error:
+            ended.append(type(error))
+
+    async with anyio.create_task_group() as group:
+        async with follow(run, watcher) as stream:
+            group.start_soon(wait)
+            await anyio.sleep(1)
+
+    assert [StopAsyncIteration] == ended
+
+
 # Cancellation.
 
 

@@ -71,7 +71,11 @@ class Keeper:
             rested = await self._rest(now, rested)
 
     async def take_over(self) -> None:
-        """Somebody calls, and attends himself from now on, until `hand_back`."""
+        """
+        Somebody calls, and attends himself from now on, until `hand_back`.
+
+        Raises what has gone wrong since the last call: then there is nothing to hand back.
+        """
         self._alone = anyio.Event()
         self._ring()
         try:
@@ -79,14 +83,16 @@ class Keeper:
         except BaseException:
             self._alone.set()
             raise
+        if self._fault is not None:
+            self.hand_back()
+            self._raise_fault()
 
     def hand_back(self) -> None:
         """The call has ended."""
         self._at_work.release()
         self._alone.set()
 
-    def raise_fault(self) -> None:
-        """Raise what has gone wrong since the last call."""
+    def _raise_fault(self) -> None:
         error, self._fault = self._fault, None
         try:
             if error is not None:

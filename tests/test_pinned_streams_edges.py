@@ -136,13 +136,45 @@ async def test_what_goes_wrong_meanwhile_is_raised_by_the_next_call(
         assert 1 == (await anext(stream)).step
         train(run, 2)
         watcher.touch()
-        await anyio.sleep(1)
+        await anyio.sleep(0.5)
         with pytest.raises(ZeroDivisionError):
             await anext(stream)
         delete(run, 2)
         train(run, 3)
         watcher.touch()
         assert 3 == (await anext(stream)).step
+
+
+@virtual
+async def test_what_goes_wrong_in_one_run_keeps_no_other_from_being_pinned(
+    tmp_path: Path, watcher: ManualWatcher
+) -> None:
+    """
+    Nor does it keep later ones, in the block of the same stream.
+    """
+    bad, good = tmp_path / "bad", tmp_path / "good"
+    for directory in (bad, good):
+        directory.mkdir()
+    train(good, 1)
+    options: dict[str, Any] = {"layout": Faulty(), "pin": True, "watcher": watcher, "timeout": 60}
+    async with ckptstream.follow(bad, good, **options) as stream:
+        await anext(stream)
+        train(bad, 2)
+        watcher.touch()
+        await anyio.sleep(1)
+        for step in (3, 4):
+            train(good, step)
+            watcher.touch()
+            await anyio.sleep(5)
+            delete(good, step)
+            watcher.touch()
+            await anyio.sleep(5)
+        delete(bad, 2)
+        watcher.touch()
+        await anyio.sleep(5)
+        with pytest.raises(ZeroDivisionError):
+            await anext(stream)
+        assert ["of 3", "of 4"] == [content(await anext(stream)) for _ in range(2)]
 
 
 @virtual

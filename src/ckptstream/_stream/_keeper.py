@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 import anyio
 from anyio.abc import TaskGroup
 
+_PAUSE = 1.0  # seconds after something has gone wrong
+
 
 class Keeper:
     """
@@ -51,24 +53,27 @@ class Keeper:
             await tasks.__aexit__(None, None, None)
 
     async def _stay(self) -> None:
-        while True:
+        goes_on = True
+        while goes_on:
             await self._alone.wait()
             async with self._at_work:
-                await self._attend_alone()
-            if self._alone.is_set():  # There is nothing to do until somebody has called.
-                self._alone = anyio.Event()
+                goes_on = await self._attend_alone()
+            if self._alone.is_set():
+                await anyio.sleep(_PAUSE)  # Something is wrong; other runs must not wait for it.
 
-    async def _attend_alone(self) -> None:
+    async def _attend_alone(self) -> bool:
+        """Until somebody calls, or something goes wrong. Returns whether the stream goes on."""
         rested = anyio.current_time()
         while self._alone.is_set():
             try:
                 now = self._attend()
             except Exception as error:  # Whatever it is, it is for who calls next.
                 self._fault = error
-                return
+                return True
             if now is None:
-                return
+                return False
             rested = await self._rest(now, rested)
+        return True
 
     async def take_over(self) -> None:
         """

@@ -168,6 +168,23 @@ async def test_so_many_wait_pinned(run: Path, watcher: ManualWatcher, pin: bool 
         assert [(bound + 2, True), (bound + 3, True)] == missed(stream)
 
 
+@virtual
+async def test_what_until_step_leaves_out_is_not_pinned(
+    run: Path, watcher: ManualWatcher
+) -> None:
+    """
+    It was, as long as it might have come; once released, it is not pinned again.
+    """
+    for step in range(1, 5):
+        train(run, step)
+    async with follow(run, watcher, until_step=2) as stream:
+        await anext(stream)
+        await anext(stream)
+        await watcher.waiting()
+        assert ("step_2",) == run_status(stream).pinned
+        assert [] == await rest(stream)
+
+
 @pytest.mark.parametrize("how", ["next", "done", "failed", "end"])
 async def test_it_is_released_when_it_is_done(
     run: Path, tmp_path: Path, watcher: ManualWatcher, how: str
@@ -302,6 +319,31 @@ async def test_what_was_only_unfinished_for_a_while_comes_once(
         await noticed(watcher)
 
         assert [2] == await rest(stream)
+
+
+@virtual
+async def test_it_comes_back_when_what_took_its_place_has_gone(
+    run: Path, watcher: ManualWatcher
+) -> None:
+    """
+    That one was never pinned, and is missed; the first one comes once.
+    """
+    for step in (1, 2, 3):
+        train(run, step)
+    async with follow(run, watcher, pin=1, timeout=60) as stream:
+        await anext(stream)
+        await watcher.waiting()
+        (run / "step_3").rename(run / "elsewhere")
+        await noticed(watcher)
+        train(run, 3, "second")
+        await noticed(watcher)
+        delete(run, 3)
+        await noticed(watcher)
+        (run / "elsewhere").rename(run / "step_3")
+        await noticed(watcher)
+
+        assert ["of 2", "of 3"] == [content(checkpoint) async for checkpoint in stream]
+        assert [(3, True)] == missed(stream)
 
 
 @virtual

@@ -186,8 +186,10 @@ class Pinning:
             () if self._is_full else islice(queue.waiting.values(), self._ahead + 1)
         )
         for queued in (head, *ahead):
+            if queued is None or queued.hold is not None:
+                continue
             refused = queued is self._refused and now < self._again
-            if queued is not None and queued.hold is None and not refused:
+            if not (refused or queue.is_out_of_range(queued.entry.step)):
                 return queued
         return None
 

@@ -169,9 +169,7 @@ async def test_so_many_wait_pinned(run: Path, watcher: ManualWatcher, pin: bool 
 
 
 @virtual
-async def test_what_until_step_leaves_out_is_not_pinned(
-    run: Path, watcher: ManualWatcher
-) -> None:
+async def test_what_until_step_leaves_out_is_not_pinned(run: Path, watcher: ManualWatcher) -> None:
     """
     It was, as long as it might have come; once released, it is not pinned again.
     """
@@ -299,6 +297,27 @@ async def test_a_link_is_the_same_file(run: Path, watcher: ManualWatcher) -> Non
         assert [] == await rest(stream)
         assert [(2, True)] == missed(stream)
     assert [] == left(run)
+
+
+@virtual
+async def test_it_is_written_into_after_it_was_seen_unfinished(
+    run: Path, watcher: ManualWatcher
+) -> None:
+    """
+    By a writer that takes the marker away first, and overwrites files in place much later.
+    """
+    train(run, 1)
+    train(run, 2)
+    async with follow(run, watcher, timeout=60) as stream:
+        await anext(stream)
+        await watcher.waiting()
+        (run / "step_2" / "DONE").unlink()
+        await noticed(watcher)
+        with (run / "step_2" / "weights").open("r+") as file:
+            file.write("half")
+
+        assert [] == await rest(stream)
+        assert [(2, True)] == missed(stream)
 
 
 @virtual

@@ -214,10 +214,9 @@ async def test_the_block_is_left_while_another_task_waits(
         except BaseException as error:
             ended.append(type(error))
 
-    async with anyio.create_task_group() as group:
-        async with follow(run, watcher) as stream:
-            group.start_soon(wait)
-            await anyio.sleep(1)
+    async with anyio.create_task_group() as group, follow(run, watcher) as stream:
+        group.start_soon(wait)
+        await anyio.sleep(1)
 
     assert [StopAsyncIteration] == ended
 

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +22,7 @@ import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from observing import BACKENDS, NATIVE_LOOPS, SECONDS, linux
+from observing import BACKENDS, NATIVE_LOOPS, SECONDS, linux, until
 from pinning import Suspended, left, no_links, no_pins_left
 from steering import missed, run_status, virtual
 from sweeping import LAYOUT
@@ -30,6 +31,7 @@ from test_pinned_streams import content, delete, follow, noticed, train
 import ckptstream
 import ckptstream.sync
 from ckptstream import Checkpoint, CheckpointStream
+from ckptstream._pins import _claims
 from ckptstream.layouts import Evidence
 from ckptstream.testing import ManualWatcher
 
@@ -103,6 +105,33 @@ async def test_the_disk_is_full_until_the_timeout(
     )
     assert text.endswith("waiting to pin step_1: No space left on device")
     assert (run / "step_1").exists()
+
+
+async def test_the_storage_hangs_when_the_block_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Of more runs than there are threads: nobody waits for it to answer.
+    """
+    answers = threading.Event()
+
+    def remove_late(directory: str, alive: Callable[[], None]) -> None:
+        answers.wait()
+        remove(directory, alive)
+
+    remove = _claims.remove
+    runs = [tmp_path / f"run-{number}" for number in range(6)]
+    for run in runs:
+        run.mkdir()
+        train(run, 1)
+    try:
+        with anyio.fail_after(SECONDS):
+            async with ckptstream.follow(*runs, layout=LAYOUT, pin=True) as stream:
+                await until(lambda: all(each.pinned for each in stream.status().runs))
+                monkeypatch.setattr(_claims, "remove", remove_late)
+    finally:
+        answers.set()
+    await no_pins_left(runs[0])
 
 
 class Faulty:

@@ -424,6 +424,28 @@ async def test_a_run_that_leaves_its_pattern(tmp_path: Path, watcher: ManualWatc
         await until(lambda: not os.path.exists(first))
 
 
+async def test_what_fails_of_a_run_that_has_left_is_missed(
+    tmp_path: Path, watcher: ManualWatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    Nothing of it can be delivered again, so its pin is not kept for that.
+    """
+    run = tmp_path / "a"
+    run.mkdir()
+    train(run, 1)
+    async with follow(tmp_path / "*", watcher, retries=1) as stream:
+        first = await anext(stream)
+        shutil.rmtree(run)
+        await noticed(watcher)
+        await stream.failed(first, "no")
+        await until(lambda: not os.path.exists(first))
+        (status,) = stream.status().runs
+        assert [(1, True)] == [(each.step, each.finished) for each in status.missed]
+    texts = [record.getMessage() for record in caplog.records]
+    assert any(text.endswith("has failed: no; it is not delivered again") for text in texts)
+    assert any(text.startswith(f"{run / 'step_1'}: missed, ") for text in texts)
+
+
 @virtual
 async def test_only_the_newest(run: Path, watcher: ManualWatcher) -> None:
     """

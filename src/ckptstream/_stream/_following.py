@@ -21,7 +21,7 @@ from ._queued import Asked, Moment, Queued
 from ._removals import Removal
 from ._roster import Roster
 from ._run import Run
-from ._words import report, report_end, report_left, report_limit, report_pattern
+from ._words import report, report_end, report_left, report_limit, report_missed, report_pattern
 from .arguments import Options
 
 _SHORT = 0.005  # seconds that most looks take at most
@@ -96,6 +96,7 @@ class Following:
             run.queue.resume(now)
         self._pin(run, now)
         if run.left:
+            report_missed(run)  # What was out may have failed.
             return
         laden = run in self._offers.laden or run.queue.waiting or run.queue.retrying
         busy = run.flight.looking or laden or self._unsealed

@@ -292,7 +292,7 @@ class Run:
         self.flight.expire()
         self.ledger.lose_all()
         self.ledger.give_up_kept()
-        self.left, self.sight, self._ground = True, Sight(), None
+        self.left, self.queue.left, self.sight, self._ground = True, True, Sight(), None
 
     def abandon(self) -> None:
         """The stream has ended: what was queued in a directory that is gone is lost."""

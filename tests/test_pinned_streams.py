@@ -168,6 +168,21 @@ async def test_so_many_wait_pinned(run: Path, watcher: ManualWatcher, pin: bool 
         assert [(bound + 2, True), (bound + 3, True)] == missed(stream)
 
 
+@virtual
+async def test_what_until_step_leaves_out_is_not_pinned(run: Path, watcher: ManualWatcher) -> None:
+    """
+    It was, as long as it might have come; once released, it is not pinned again.
+    """
+    for step in range(1, 5):
+        train(run, step)
+    async with follow(run, watcher, until_step=2) as stream:
+        await anext(stream)
+        await anext(stream)
+        await watcher.waiting()
+        assert ("step_2",) == run_status(stream).pinned
+        assert [] == await rest(stream)
+
+
 @pytest.mark.parametrize("how", ["next", "done", "failed", "end"])
 async def test_it_is_released_when_it_is_done(
     run: Path, tmp_path: Path, watcher: ManualWatcher, how: str
@@ -285,6 +300,27 @@ async def test_a_link_is_the_same_file(run: Path, watcher: ManualWatcher) -> Non
 
 
 @virtual
+async def test_it_is_written_into_after_it_was_seen_unfinished(
+    run: Path, watcher: ManualWatcher
+) -> None:
+    """
+    By a writer that takes the marker away first, and overwrites files in place much later.
+    """
+    train(run, 1)
+    train(run, 2)
+    async with follow(run, watcher, timeout=60) as stream:
+        await anext(stream)
+        await watcher.waiting()
+        (run / "step_2" / "DONE").unlink()
+        await noticed(watcher)
+        with (run / "step_2" / "weights").open("r+") as file:
+            file.write("half")
+
+        assert [] == await rest(stream)
+        assert [(2, True)] == missed(stream)
+
+
+@virtual
 async def test_what_was_only_unfinished_for_a_while_comes_once(
     run: Path, watcher: ManualWatcher
 ) -> None:
@@ -302,6 +338,31 @@ async def test_what_was_only_unfinished_for_a_while_comes_once(
         await noticed(watcher)
 
         assert [2] == await rest(stream)
+
+
+@virtual
+async def test_it_comes_back_when_what_took_its_place_has_gone(
+    run: Path, watcher: ManualWatcher
+) -> None:
+    """
+    That one was never pinned, and is missed; the first one comes once.
+    """
+    for step in (1, 2, 3):
+        train(run, step)
+    async with follow(run, watcher, pin=1, timeout=60) as stream:
+        await anext(stream)
+        await watcher.waiting()
+        (run / "step_3").rename(run / "elsewhere")
+        await noticed(watcher)
+        train(run, 3, "second")
+        await noticed(watcher)
+        delete(run, 3)
+        await noticed(watcher)
+        (run / "elsewhere").rename(run / "step_3")
+        await noticed(watcher)
+
+        assert ["of 2", "of 3"] == [content(checkpoint) async for checkpoint in stream]
+        assert [(3, True)] == missed(stream)
 
 
 @virtual
@@ -361,6 +422,28 @@ async def test_a_run_that_leaves_its_pattern(tmp_path: Path, watcher: ManualWatc
         watcher.touch()
         assert 3 == (await anext(stream)).step
         await until(lambda: not os.path.exists(first))
+
+
+async def test_what_fails_of_a_run_that_has_left_is_missed(
+    tmp_path: Path, watcher: ManualWatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    Nothing of it can be delivered again, so its pin is not kept for that.
+    """
+    run = tmp_path / "a"
+    run.mkdir()
+    train(run, 1)
+    async with follow(tmp_path / "*", watcher, retries=1) as stream:
+        first = await anext(stream)
+        shutil.rmtree(run)
+        await noticed(watcher)
+        await stream.failed(first, "no")
+        await until(lambda: not os.path.exists(first))
+        (status,) = stream.status().runs
+        assert [(1, True)] == [(each.step, each.finished) for each in status.missed]
+    texts = [record.getMessage() for record in caplog.records]
+    assert any(text.endswith("has failed: no; it is not delivered again") for text in texts)
+    assert any(text.startswith(f"{run / 'step_1'}: missed, ") for text in texts)
 
 
 @virtual

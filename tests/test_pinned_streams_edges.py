@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +22,7 @@ import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from observing import BACKENDS, NATIVE_LOOPS, SECONDS, linux
+from observing import BACKENDS, NATIVE_LOOPS, SECONDS, linux, until
 from pinning import Suspended, left, no_links, no_pins_left
 from steering import missed, run_status, virtual
 from sweeping import LAYOUT
@@ -30,6 +31,7 @@ from test_pinned_streams import content, delete, follow, noticed, train
 import ckptstream
 import ckptstream.sync
 from ckptstream import Checkpoint, CheckpointStream
+from ckptstream._pins import _claims
 from ckptstream.layouts import Evidence
 from ckptstream.testing import ManualWatcher
 
@@ -105,6 +107,33 @@ async def test_the_disk_is_full_until_the_timeout(
     assert (run / "step_1").exists()
 
 
+async def test_the_storage_hangs_when_the_block_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Of more runs than there are threads: nobody waits for it to answer.
+    """
+    answers = threading.Event()
+
+    def remove_late(directory: str, alive: Callable[[], None]) -> None:
+        answers.wait()
+        remove(directory, alive)
+
+    remove = _claims.remove
+    runs = [tmp_path / f"run-{number}" for number in range(6)]
+    for run in runs:
+        run.mkdir()
+        train(run, 1)
+    try:
+        with anyio.fail_after(SECONDS):
+            async with ckptstream.follow(*runs, layout=LAYOUT, pin=True) as stream:
+                await until(lambda: all(each.pinned for each in stream.status().runs))
+                monkeypatch.setattr(_claims, "remove", remove_late)
+    finally:
+        answers.set()
+    await no_pins_left(runs[0])
+
+
 class Faulty:
     """
     A layout of a user's own that raises as soon as there is a second step.
@@ -136,13 +165,45 @@ async def test_what_goes_wrong_meanwhile_is_raised_by_the_next_call(
         assert 1 == (await anext(stream)).step
         train(run, 2)
         watcher.touch()
-        await anyio.sleep(1)
+        await anyio.sleep(0.5)
         with pytest.raises(ZeroDivisionError):
             await anext(stream)
         delete(run, 2)
         train(run, 3)
         watcher.touch()
         assert 3 == (await anext(stream)).step
+
+
+@virtual
+async def test_what_goes_wrong_in_one_run_keeps_no_other_from_being_pinned(
+    tmp_path: Path, watcher: ManualWatcher
+) -> None:
+    """
+    Nor does it keep later ones, in the block of the same stream.
+    """
+    bad, good = tmp_path / "bad", tmp_path / "good"
+    for directory in (bad, good):
+        directory.mkdir()
+    train(good, 1)
+    options: dict[str, Any] = {"layout": Faulty(), "pin": True, "watcher": watcher, "timeout": 60}
+    async with ckptstream.follow(bad, good, **options) as stream:
+        await anext(stream)
+        train(bad, 2)
+        watcher.touch()
+        await anyio.sleep(1)
+        for step in (3, 4):
+            train(good, step)
+            watcher.touch()
+            await anyio.sleep(5)
+            delete(good, step)
+            watcher.touch()
+            await anyio.sleep(5)
+        delete(bad, 2)
+        watcher.touch()
+        await anyio.sleep(5)
+        with pytest.raises(ZeroDivisionError):
+            await anext(stream)
+        assert ["of 3", "of 4"] == [content(await anext(stream)) for _ in range(2)]
 
 
 @virtual
@@ -165,6 +226,28 @@ async def test_two_tasks_at_once(run: Path, watcher: ManualWatcher) -> None:
             watcher.touch()
 
         assert [1] == found
+
+
+@virtual
+async def test_the_block_is_left_while_another_task_waits(
+    run: Path, watcher: ManualWatcher
+) -> None:
+    """
+    The stream has ended for it, as after `aclose`.
+    """
+    ended = list[type[BaseException]]()
+
+    async def wait() -> None:
+        try:
+            await anext(stream)
+        except BaseException as error:
+            ended.append(type(error))
+
+    async with anyio.create_task_group() as group, follow(run, watcher) as stream:
+        group.start_soon(wait)
+        await anyio.sleep(1)
+
+    assert [StopAsyncIteration] == ended
 
 
 # Cancellation.

@@ -67,14 +67,14 @@ class Engine:
         """
         with self.guard:
             await anyio.lowlevel.checkpoint()
-            if self._keeper is None:
+            keeper = self._keeper  # The block may be left while this waits.
+            if keeper is None:
                 return await self._next_or_expired()
-            await self._keeper.take_over()
+            await keeper.take_over()
             try:
-                self._keeper.raise_fault()
                 return await self._next_or_expired()
             finally:
-                self._keeper.hand_back()
+                keeper.hand_back()
 
     async def _next_or_expired(self) -> Checkpoint | None:
         self._begin_call()

@@ -82,9 +82,11 @@ def follow(
         retries: How many times a checkpoint that has `failed` is delivered again.
         pin: Pin each checkpoint as it arrives, as `ckptstream.pin` does, until it is done: what
             the trainer deletes meanwhile is delivered all the same. Its `path` is the pin's then.
-            Needs `async with`, in which a task does that while your code runs. At most so many of
-            each run wait pinned, True for 8, and each of them may take up a checkpoint's disk
-            space; beside them what you have is pinned, and with `latest_only` nothing else.
+            Needs `async with`, in which a task does that while your code runs; as with any task
+            group, the task that enters the block is the one that leaves it. Pinned are what you
+            have, the next one of each run, and so many others that wait, True for 8; with
+            `latest_only` none of those. Each may take up a checkpoint's disk space, and has a
+            file descriptor.
         poll_interval: Seconds between two looks where events cannot be trusted (network and FUSE
             filesystems, systems without inotify), more than 0. None: 1 second.
         watcher: `"auto"` takes events where they can be trusted; `"poll"` and `"inotify"` force

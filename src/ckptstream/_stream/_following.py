@@ -6,6 +6,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 
 from .._errors import PinUnsupported
 from .._model import printable
@@ -16,11 +17,11 @@ from ._journal import Journal
 from ._log import logger
 from ._offers import Offers
 from ._pattern import Change, Pattern
-from ._queued import Asked, Queued
+from ._queued import Asked, Moment, Queued
 from ._removals import Removal
 from ._roster import Roster
 from ._run import Run
-from ._words import report, report_end, report_left, report_limit, report_pattern
+from ._words import report, report_end, report_left, report_limit, report_missed, report_pattern
 from .arguments import Options
 
 _SHORT = 0.005  # seconds that most looks take at most
@@ -95,6 +96,7 @@ class Following:
             run.queue.resume(now)
         self._pin(run, now)
         if run.left:
+            report_missed(run)  # What was out may have failed.
             return
         laden = run in self._offers.laden or run.queue.waiting or run.queue.retrying
         busy = run.flight.looking or laden or self._unsealed
@@ -185,10 +187,11 @@ class Following:
         """A run whose next checkpoint is good to go. Have the first few verified, if none is."""
         if self._unsealed:
             return None
-        return self._offers.choose(now, self._asked.call, self._verify)
+        return self._offers.choose(now, self._asked.call, partial(self._verify, now))
 
-    def _verify(self, run: Run) -> None:
-        self._wanting[run] = None
+    def _verify(self, now: float, run: Run) -> None:
+        if not run.pinning.doubt(Moment(self._asked.call, now), run):
+            self._wanting[run] = None
 
     def start_looks(self, now: float) -> None:
         """Begin the looks that are wanted."""

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 import anyio
 from anyio.abc import TaskGroup
 
+_PAUSE = 1.0  # seconds after something has gone wrong
+
 
 class Keeper:
     """
@@ -51,27 +53,34 @@ class Keeper:
             await tasks.__aexit__(None, None, None)
 
     async def _stay(self) -> None:
-        while True:
+        goes_on = True
+        while goes_on:
             await self._alone.wait()
             async with self._at_work:
-                await self._attend_alone()
-            if self._alone.is_set():  # There is nothing to do until somebody has called.
-                self._alone = anyio.Event()
+                goes_on = await self._attend_alone()
+            if self._alone.is_set():
+                await anyio.sleep(_PAUSE)  # Something is wrong; other runs must not wait for it.
 
-    async def _attend_alone(self) -> None:
+    async def _attend_alone(self) -> bool:
+        """Until somebody calls, or something goes wrong. Returns whether the stream goes on."""
         rested = anyio.current_time()
         while self._alone.is_set():
             try:
                 now = self._attend()
             except Exception as error:  # Whatever it is, it is for who calls next.
                 self._fault = error
-                return
+                return True
             if now is None:
-                return
+                return False
             rested = await self._rest(now, rested)
+        return True
 
     async def take_over(self) -> None:
-        """Somebody calls, and attends himself from now on, until `hand_back`."""
+        """
+        Somebody calls, and attends himself from now on, until `hand_back`.
+
+        Raises what has gone wrong since the last call: then there is nothing to hand back.
+        """
         self._alone = anyio.Event()
         self._ring()
         try:
@@ -79,14 +88,16 @@ class Keeper:
         except BaseException:
             self._alone.set()
             raise
+        if self._fault is not None:
+            self.hand_back()
+            self._raise_fault()
 
     def hand_back(self) -> None:
         """The call has ended."""
         self._at_work.release()
         self._alone.set()
 
-    def raise_fault(self) -> None:
-        """Raise what has gone wrong since the last call."""
+    def _raise_fault(self) -> None:
         error, self._fault = self._fault, None
         try:
             if error is not None:

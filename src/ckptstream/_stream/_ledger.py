@@ -168,7 +168,7 @@ class Ledger:
                 continue
             self.unfinished.pop(name, None)
             if self.queue.take_out(kept_key(name, entry)) is not None:
-                del self._accepted[name]  # It was lost, and kept: it is found again.
+                self._accepted.pop(name, None)  # It was lost, and kept: it is found again.
             if self._accepted.get(name) != entry.generation:
                 finds.append((name, entry))
             elif old is None:

@@ -15,7 +15,7 @@ from .._watchers import Watcher
 from ..layouts import Layout
 from ._flight import Flight, Passenger
 from ._ledger import Ledger
-from ._queued import Queued
+from ._queued import Moment, Queued
 from ._removals import Removal, Removals
 from .arguments import Options
 
@@ -42,6 +42,10 @@ class NoPins:
 
     def unbind(self) -> None:
         """Nothing is told."""
+
+    def doubt(self, verified: Moment, run: Passenger) -> bool:
+        """Nothing is pinned."""
+        return False
 
     def close(self) -> list[Removal]:
         """Nothing is released."""
@@ -186,8 +190,10 @@ class Pinning:
             () if self._is_full else islice(queue.waiting.values(), self._ahead + 1)
         )
         for queued in (head, *ahead):
+            if queued is None or queued.hold is not None:
+                continue
             refused = queued is self._refused and now < self._again
-            if queued is not None and queued.hold is None and not refused:
+            if not (refused or queue.is_out_of_range(queued.entry.step)):
                 return queued
         return None
 
@@ -217,6 +223,25 @@ class Pinning:
         hold, queued.hold = queued.hold, None
         if hold is not None:
             self._removals.add(hold)
+
+    def doubt(self, verified: Moment, run: Passenger) -> bool:
+        """
+        Doubt that the pin of the next one is intact, if it is all there is of that.
+
+        Args:
+            verified: When it will have been found to be.
+            run: Whose it is.
+
+        Returns:
+            Whether that is so; else the checkpoint itself is to be verified.
+        """
+        head = self._ledger.queue.candidate()
+        if head is None or not head.kept:
+            return False
+        if head is not self._target:  # Else an older look is under way, which does not count.
+            head.doubtful, head.verified = True, verified
+            run.touch()
+        return True
 
     @property
     def ready(self) -> bool:

@@ -22,6 +22,7 @@ class Queue:
         delivered: The one that was delivered last.
         eligible: When the next one may be delivered, by `min_interval_secs`.
         held: Whether the first look is not complete yet, so that their order is not known.
+        left: Whether the run has left its pattern, so that nothing of it is delivered any more.
         pointed: What the pointer names, if it is finished.
         reached: Whether `until_step` was.
         skipped: How many were passed over.
@@ -29,7 +30,7 @@ class Queue:
 
     # A program may follow ten thousand runs, each with one of these; most stay empty for ever.
     __slots__ = (
-        *("_count", "_options", "delivered", "eligible", "held", "pointed", "reached"),
+        *("_count", "_options", "delivered", "eligible", "held", "left", "pointed", "reached"),
         *("retrying", "skipped", "waiting"),
     )
 
@@ -41,6 +42,7 @@ class Queue:
         self.delivered: Queued | None = None
         self.eligible = -math.inf
         self.held = False
+        self.left = False
         self.pointed: str | None = None
         self.reached = False
         self.skipped = 0
@@ -114,7 +116,7 @@ class Queue:
 
     def keeps(self, queued: Queued) -> bool:
         """It is gone, or another one: whether a pin of it is kept, for it to be delivered."""
-        if queued.hold is None or self._options.latest_only:
+        if queued.hold is None or self.left or self._options.latest_only:
             return False
         queued.kept = queued.doubtful = True
         return True

@@ -61,7 +61,7 @@ class Queued:
     A finished checkpoint that waits to be delivered.
 
     Attributes:
-        verified: When a look last saw it finished.
+        verified: When a look last saw it finished, or its pin intact, once that is all there is.
         attempts: How many have failed.
         reason: Why the last one did.
         number: Of its delivery, if there was one.

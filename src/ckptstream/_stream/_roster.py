@@ -63,7 +63,7 @@ class Roster:
             run = self._new(directory)
         if late:
             run.ledger.expect_nothing()
-        run.left = run.named = False
+        run.left = run.queue.left = run.named = False
         self.runs[directory] = run
         return run
 

@@ -121,12 +121,13 @@ class Run:
 
     def _is_verified(self, call: int) -> bool:
         head = self.queue.candidate()
-        if head is None or head.kept:
+        if head is None:
             return True
         # With min_interval_secs a call may be much older than the moment that counts.
         needed = Moment(call, self.queue.eligible)
-        if not (head.verified.serves(needed) or self._is_fresh(head.verified)):
-            return False
+        served = head.verified.serves(needed)
+        if head.kept or not (served or self._is_fresh(head.verified)):
+            return served
         # The newest when the caller asks: what is polled must be asked.
         polled = self.options.latest_only and self.sight.look.watcher == "poll"
         return not polled or self._listed.serves(needed)
@@ -149,11 +150,10 @@ class Run:
 
     def ready(self, now: float, call: int) -> bool:
         """Whether the next checkpoint may be handed out as it stands."""
-        if self.queue.candidate() is None or not (self.may_deliver(now) and self.pinning.ready):
+        changing = self.options.latest_only and (self._hints or self.flight.looking)
+        if changing or self.queue.candidate() is None or not self.pinning.ready:
             return False
-        if self.options.latest_only and (self._hints or self.flight.looking):
-            return False
-        return self._is_verified(call)
+        return self.may_deliver(now) and self._is_verified(call)
 
     def due(self, now: float) -> float:
         """When there will be something to do, if nothing happens before."""
@@ -292,7 +292,7 @@ class Run:
         self.flight.expire()
         self.ledger.lose_all()
         self.ledger.give_up_kept()
-        self.left, self.sight, self._ground = True, Sight(), None
+        self.left, self.queue.left, self.sight, self._ground = True, True, Sight(), None
 
     def abandon(self) -> None:
         """The stream has ended: what was queued in a directory that is gone is lost."""

@@ -201,7 +201,7 @@ def report(run: Run) -> None:
             told.reason = reason
             logger.info("%s: %s", printable(run.directory), printable(reason))
             _warn(run, reason)
-    _report_missed(run)
+    report_missed(run)
 
 
 def report_limit(limit: str, path: str, watcher: Watcher) -> None:
@@ -262,7 +262,8 @@ def _once(run: Run, text: str, about: str | None = None) -> None:
         logger.warning("%s: %s", printable(run.directory), printable(text))
 
 
-def _report_missed(run: Run) -> None:
+def report_missed(run: Run) -> None:
+    """Say what was missed since this was called last."""
     ledger, told = run.ledger, run.told
     new, told.missed = ledger.outcomes.missed_count - told.missed, ledger.outcomes.missed_count
     if new <= 0:
@@ -282,7 +283,7 @@ def _report_missed(run: Run) -> None:
 def report_left(run: Run) -> None:
     """Say that a run has left its pattern, and what of it was missed."""
     logger.info("%s: has left: its directory is gone", printable(run.directory))
-    _report_missed(run)
+    report_missed(run)
 
 
 def report_end(run: Run) -> None:

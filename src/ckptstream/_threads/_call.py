@@ -42,8 +42,7 @@ class Call(Generic[T]):
         while not self._ended.is_set():
             with anyio.move_on_after(HUNG_AFTER):
                 await self._ended.wait()
-            if self._pool is not None and not self._ended.is_set():
-                self._pool.review()
+            self._review()
         self._pool = None  # Whoever keeps an error keeps this, but need not keep idle threads.
         return self._job.take()
 
@@ -53,6 +52,12 @@ class Call(Generic[T]):
             # If it was begun in another event loop, that one is told.
             with anyio.move_on_after(HUNG_AFTER):
                 await self._ended.wait()
+            self._review()
+
+    def _review(self) -> None:
+        # Those that hang may be others, for whose threads this one waits.
+        if self._pool is not None and not self._ended.is_set():
+            self._pool.review()
 
 
 def _make(pool: Pool, function: Callable[[Callable[[], None]], T], alive: Callable[[], None]) -> T:

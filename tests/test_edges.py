@@ -4,15 +4,19 @@ Where two things happen at once: what a careful reader of the code found.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
+from observing import SECONDS, until
 
 from ckptstream import follow, latest_checkpoint
-from ckptstream._scan import _watching
+from ckptstream._scan import Look, _watching, look
 from ckptstream._scan._paths import turns as walk
 from ckptstream.layouts import Evidence
 from ckptstream.testing import ManualWatcher, save
@@ -178,6 +182,37 @@ async def test_a_closed_stream_that_is_kept_keeps_no_descriptor(run: Path) -> No
     await stream.aclose()
 
     assert before - 1 == len(inotify_descriptors())
+    assert "it was closed" == stream.status().ended
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_closed_stream_that_is_kept_keeps_nothing_of_a_look_in_flight(
+    run: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """
+    Whatever it finds or raises after the end, nobody takes it.
+    """
+    before, looking, hold = inotify_descriptors(), threading.Event(), threading.Event()
+
+    def slow_look(*arguments: Any) -> Look:
+        found = look(*arguments)
+        looking.set()
+        hold.wait(SECONDS)
+        if fails:
+            raise OSError("it is closed")
+        return found
+
+    monkeypatch.setattr("ckptstream._stream._run.look", slow_look)
+    stream = follow(run)
+    async with anyio.create_task_group() as group:
+        group.start_soon(anext, stream)
+        await until(looking.is_set)
+        group.cancel_scope.cancel()
+    await stream.aclose()
+    assert before != inotify_descriptors()
+    hold.set()
+
+    await until(lambda: gc.collect() >= 0 and before == inotify_descriptors())
     assert "it was closed" == stream.status().ended
 
 

@@ -67,6 +67,11 @@ class Flight(Generic[T]):
         self.watcher = self.subscription = None
         self._drop_unbegun()
 
+    def end(self) -> None:
+        """Nobody takes what the look in flight finds any more."""
+        if self.job is not None:
+            self.job.drop()
+
     def _drop_unbegun(self) -> None:
         # The threads that were to make this look go, or have gone, with their event loop; what it
         # was to watch with must not stay open for it.

@@ -289,3 +289,5 @@ class Following:
             run.ledger.give_up_kept()
             report_end(run)
         self.unbind()
+        for member in self.roster.everyone():
+            member.flight.end()

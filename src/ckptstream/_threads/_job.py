@@ -28,8 +28,8 @@ class Job(Generic[T]):
     """
 
     __slots__ = (
-        *("_ask_lane", "_error", "_function", "_mailbox", "_notify", "_result", "alive_at"),
-        *("began_at", "done", "ended_at", "held", "kept_waiting", "lane", "started"),
+        *("_ask_lane", "_dropped", "_error", "_function", "_mailbox", "_notify", "_result"),
+        *("alive_at", "began_at", "done", "ended_at", "held", "kept_waiting", "lane", "started"),
     )
 
     def __init__(
@@ -38,6 +38,7 @@ class Job(Generic[T]):
         self._function = function
         self._result: T | None = None
         self._error: BaseException | None = None
+        self._dropped = False
         self._mailbox: Mailbox | None = None
         self._notify: Callable[[], None] | None = None
         self._ask_lane = lane
@@ -106,11 +107,18 @@ class Job(Generic[T]):
             self._error = error
         self.ended_at = time.monotonic()
         del self._function  # The result may be kept for long, but not what the call referred to.
+        if self._dropped:
+            self.drop()  # Again: it may have come before the result.
         self.done = True
         mailbox, callback = self._mailbox, self._notify
         if mailbox is not None and callback is not None:
             mailbox.put(callback)
         return mailbox
+
+    def drop(self) -> None:
+        """Nobody takes the result: it is not kept, nor what the frames of an error refer to."""
+        self._dropped = True
+        self._result = self._error = None
 
     def take(self) -> T:
         """What the function returned, or raise what it raised. Only when done."""

@@ -50,7 +50,8 @@ def write(script: str, directory: Path, *options: object) -> None:
     """
     Let a framework write, and wait for it.
     """
-    subprocess.run(command(script, directory, *options), check=True, timeout=SECONDS)
+    arguments = command(script, directory, *options)
+    subprocess.run(arguments, check=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
 
 
 async def follow(
@@ -83,16 +84,28 @@ async def writer(script: str, directory: Path, *options: object) -> AsyncIterato
     """
     A framework at work in a process of its own; if it fails, so does the block.
     """
+    async with running(command(script, directory, *options)):
+        yield
+
+
+@asynccontextmanager
+async def running(
+    arguments: list[str],
+    *,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int | None = None,
+    environment: dict[str, str] | None = None,
+) -> AsyncIterator[Process]:
+    """
+    Another process; if it fails, so does the block.
+    """
     async with anyio.create_task_group() as tasks:
         process = await anyio.open_process(
-            command(script, directory, *options),
-            stdin=subprocess.DEVNULL,
-            stdout=None,
-            stderr=None,
+            arguments, stdin=stdin, stdout=stdout, stderr=None, env=environment
         )
         try:
             tasks.start_soon(succeed, process)
-            yield
+            yield process
         except BaseException:
             process.kill()
             raise

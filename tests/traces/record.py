@@ -77,7 +77,8 @@ def trace(command: list[str], temporary: str, log: Path) -> None:
     script, *arguments = command
     python = [sys.executable, str(WRITERS / script), *arguments]
     environment = {**os.environ, **QUIET, "TMPDIR": temporary}
-    subprocess.run([*COMMAND, str(log), *python], check=True, timeout=600, env=environment)
+    strace = [*COMMAND, str(log), *python]
+    subprocess.run(strace, check=True, timeout=600, env=environment, stdin=subprocess.DEVNULL)
 
 
 def chosen(recipe: Recipe, recording: Recording) -> list[Operation]:

@@ -1,8 +1,8 @@
 """
 PyTorch DCP, two processes with gloo: python dcp.py DIRECTORY NAME SAVES KEEP
 
-NAME holds `{step}`; KEEP 0 keeps all. The last step is saved twice, in place. The checkpoint of
-step n holds the number n.
+NAME holds `{step}`; KEEP 0 keeps all. The checkpoint of step n holds the number n; the last one is
+saved again in place, with half a step more, when a line of standard input, or its end, has come.
 """
 
 # mypy: disable-error-code="import-not-found, import-untyped, unused-ignore"
@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+from multiprocessing.synchronize import Event
 
 import torch
 import torch.distributed as dist
@@ -21,10 +22,15 @@ import torch.multiprocessing as mp
 RANKS = 2
 
 
-def work(rank: int, rendezvous: str, directory: str, name: str, saves: int, keep: int) -> None:
+def work(
+    rank: int, go: Event, rendezvous: str, directory: str, name: str, saves: int, keep: int
+) -> None:
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=RANKS)
-    for step in [*range(1, saves + 1), saves]:
-        state = {f"w{rank}": torch.full((64,), float(step))}
+    for number in [*range(1, saves + 1), saves + 0.5]:
+        if number > saves:
+            go.wait()
+        step = int(number)
+        state = {f"w{rank}": torch.full((64,), float(number))}
         dcp.save(state, checkpoint_id=os.path.join(directory, name.format(step=step)))
         old = os.path.join(directory, name.format(step=step - keep))
         if keep and rank == 0:
@@ -35,8 +41,13 @@ def work(rank: int, rendezvous: str, directory: str, name: str, saves: int, keep
 
 def main(directory: str, name: str, saves: int, keep: int) -> None:
     with tempfile.TemporaryDirectory() as rendezvous:
-        arguments = (f"{rendezvous}/store", directory, name, saves, keep)
-        mp.start_processes(work, arguments, nprocs=RANKS, start_method="spawn")
+        go = mp.get_context("spawn").Event()
+        arguments = (go, f"{rendezvous}/store", directory, name, saves, keep)
+        ranks = mp.start_processes(work, arguments, RANKS, join=False, start_method="spawn")
+        sys.stdin.readline()
+        go.set()
+        while not ranks.join():
+            pass
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """
 Flax's `save_checkpoint`: python flax_legacy.py DIRECTORY SAVES KEEP {msgpack,orbax}
 
-The last step is saved twice. The checkpoint of step n holds the number n.
+The checkpoint of step n holds the number n; the last one is saved again, with half a step more,
+when a line of standard input, or its end, has come.
 """
 
 # mypy: disable-error-code="import-not-found, import-untyped, misc, unused-ignore"
@@ -16,9 +17,11 @@ from flax.training.checkpoints import save_checkpoint
 
 def main(directory: str, saves: int, keep: int, shape: str) -> None:
     flax.config.update("flax_use_orbax_checkpointing", shape == "orbax")
-    for step in [*range(1, saves + 1), saves]:
-        state = {"w": np.full(64, float(step))}
-        save_checkpoint(directory, state, step, keep=keep, overwrite=True)
+    for number in [*range(1, saves + 1), saves + 0.5]:
+        if number > saves:
+            sys.stdin.readline()
+        state = {"w": np.full(64, float(number))}
+        save_checkpoint(directory, state, int(number), keep=keep, overwrite=True)
 
 
 main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

@@ -2,6 +2,7 @@
 Stable-Baselines3's `CheckpointCallback`: python sb3_callback.py DIRECTORY SAVES {ppo,dqn}
 
 One checkpoint every eight steps; `dqn` has a replay buffer beside it, both have `VecNormalize`.
+The last parameter of step n's policy holds the number n.
 """
 
 # mypy: disable-error-code="import-not-found, import-untyped, misc, unused-ignore"
@@ -9,12 +10,21 @@ from __future__ import annotations
 
 import sys
 
+import torch
 from stable_baselines3 import DQN, PPO
-from stable_baselines3.common.callbacks import CheckpointCallback
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 EVERY = 8
+
+
+class CountSteps(BaseCallback):  # type: ignore[no-any-unimported]
+    def _on_step(self) -> bool:
+        *_, last = self.model.policy.parameters()
+        with torch.no_grad():
+            last.fill_(self.num_timesteps)
+        return True
 
 
 def main(directory: str, saves: int, algorithm: str) -> None:
@@ -27,7 +37,7 @@ def main(directory: str, saves: int, algorithm: str) -> None:
     callback = CheckpointCallback(
         EVERY, directory, save_replay_buffer=algorithm == "dqn", save_vecnormalize=True
     )
-    model.learn(EVERY * saves, callback=callback)
+    model.learn(EVERY * saves, callback=[CountSteps(), callback])
 
 
 main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

@@ -164,7 +164,11 @@ async def _idle(
 ) -> None:
     """Wait until the stream has nothing left to do but to wait."""
     until, seen = time.monotonic() + _PATIENCE, -1
-    while not looks or stream.status().runs[0].unfinished or (watcher == "auto" and seen != len(looks)):
+    while (
+        not looks
+        or stream.status().runs[0].unfinished
+        or (watcher == "auto" and seen != len(looks))
+    ):
         assert time.monotonic() < until, str(stream.status())[:1000]
         seen = len(looks)
         await asyncio.sleep(_REST)

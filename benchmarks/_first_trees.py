@@ -138,7 +138,9 @@ KINDS: dict[str, Kind] = {
         lambda step: ("latest_checkpointed_iteration.txt", b"%d" % step),
     ),
     "orbax": Kind("orbax", _orbax, lambda step: (str(step),)),
-    "tensorflow": Kind("tensorflow", _tensorflow, lambda step: tuple(_tensorflow(step)), _state_file),
+    "tensorflow": Kind(
+        "tensorflow", _tensorflow, lambda step: tuple(_tensorflow(step)), _state_file
+    ),
 }
 
 

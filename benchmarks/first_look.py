@@ -119,7 +119,9 @@ Results = dict[str, Numbers]
 def _show_first(results: Results, many: int) -> None:
     rows = list[list[str]]()
     for kind, numbers in results.items():
-        rows.append([f"{kind}: os.scandir", spread(numbers.floor).show(MILLISECOND, 0), "1", "", ""])
+        rows.append(
+            [f"{kind}: os.scandir", spread(numbers.floor).show(MILLISECOND, 0), "1", "", ""]
+        )
         for name, seconds in numbers.peers.items():
             times = ratio(seconds, numbers.floor).show(1, 2)
             rows.append([f"{kind}: {name}", spread(seconds).show(MILLISECOND, 2), times, "", ""])
@@ -161,7 +163,12 @@ def _show_later(results: Results, sizes: tuple[int, int]) -> None:
                 ]
             )
     sizes_ = [f"{size:,}" for size in sizes]
-    headers = ["", *(f"look, {s}, ms" for s in sizes_), "ratio", *(f"heard, {s}, ms" for s in sizes_)]
+    headers = [
+        "",
+        *(f"look, {s}, ms" for s in sizes_),
+        "ratio",
+        *(f"heard, {s}, ms" for s in sizes_),
+    ]
     show_table("after an event: the longest look of each commit", [*headers, ""], rows)
 
 
@@ -187,7 +194,9 @@ def _show_goals(results: Results, sizes: tuple[int, int]) -> None:
         for layout, found in numbers.first.items():
             what = f"{kind}, layout={layout!r}"
             times = ratio([each.first for each in found], numbers.floor).median
-            show_goal(f"{what}: first look at most twice os.scandir", f"{times:.1f}", times <= _TWICE)
+            show_goal(
+                f"{what}: first look at most twice os.scandir", f"{times:.1f}", times <= _TWICE
+            )
             few, many = (
                 spread(_rounds(numbers.later[layout, size, "auto"], lambda later: later.look))
                 for size in sizes

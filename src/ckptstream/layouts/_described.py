@@ -82,9 +82,14 @@ class Described:
         found = self._names.fullmatch(name)
         if found is None:
             return None
-        groups = found.groupdict()
-        lead = name if groups.get("part") is None else found.expand(self.lead)
-        return None if is_temporary(lead) else (lead, _step(groups.get("step")))
+        groups = self._names.groupindex  # not groupdict(): each name is asked for several times
+        has_part = "part" in groups and found["part"] is not None
+        lead = found.expand(self.lead) if has_part else name
+        return (
+            None
+            if is_temporary(lead)
+            else (lead, _step(found["step"] if "step" in groups else None))
+        )
 
     def missing(self, name: str, evidence: Evidence) -> str | None:
         """What the first proof lacks that lacks something."""

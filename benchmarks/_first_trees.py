@@ -49,7 +49,12 @@ def _hugging_face(step: int) -> Files:
     header = b'{"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}}'
     tensors = len(header).to_bytes(8, "little") + header + bytes(8)
     others = ("generation_config.json", "scheduler.pt", "rng_state.pth", "training_args.bin")
-    state = {"best_metric": None, "epoch": 1.0, "global_step": step, "log_history": []}
+    state: dict[str, object] = {
+        "best_metric": None,
+        "epoch": 1.0,
+        "global_step": step,
+        "log_history": [],
+    }
     return _in(
         f"checkpoint-{step}",
         {

@@ -78,13 +78,13 @@ def _measure(kind: str, root: str, sizes: tuple[int, int], rounds: int, commits:
     peers = [Peer(name, many.run) for name, peer in PEERS.items() if peer.reads == kind]
     for number in range(rounds):
         print(f"{kind}: round {number + 1} of {rounds}", file=sys.stderr)
-        numbers.floor.append(min(scan(many.run), scan(many.run)))
+        numbers.floor.append(scan(many.run))
         for layout in layouts:
             numbers.first[layout].append(asyncio.run(first_look(many.run, layout)))
         for peer in peers:
             numbers.peers.setdefault(peer.name, []).append(peer.ask())
         for tree in trees:
-            numbers.listdir[tree.count].append(min(list_run(tree.run), list_run(tree.run)))
+            numbers.listdir[tree.count].append(list_run(tree.run))
     for peer in peers:
         peer.close()
     _measure_later(numbers, (few, many), layouts, rounds, commits)

@@ -180,6 +180,8 @@ class Described:
     def _own(self, name: str, evidence: Evidence) -> str | None:
         """The file that tells the generation: the same one as before, if it is still there."""
         telling, known = self._telling(name, evidence), _known(evidence)
+        if known is None:
+            return next(iter(telling), None)
         same = (path for path in telling if self._mark(path) == known)
         return next(same, next(iter(telling), None))
 

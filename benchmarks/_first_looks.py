@@ -21,7 +21,7 @@ _PATIENCE = 120.0
 
 
 class Timed(NamedTuple):
-    """One look: its seconds, whether it went over the whole directory, how much it found."""
+    """One look: its processor time, whether it went over the whole directory, what it found."""
 
     seconds: float
     full: bool
@@ -35,9 +35,9 @@ def timed_looks() -> Iterator[list[Timed]]:
     looks, look = list[Timed](), module.look
 
     def timed(request: Any, alive: Callable[[], None]) -> Any:
-        began = time.perf_counter()
+        began = time.thread_time()
         result = look(request, alive)
-        looks.append(Timed(time.perf_counter() - began, result.full, len(result.changed)))
+        looks.append(Timed(time.thread_time() - began, result.full, len(result.changed)))
         return result
 
     setattr(module, "look", timed)  # noqa: B010  # a type checker sees a function there
@@ -72,24 +72,31 @@ def counted_calls() -> Iterator[Counter[str]]:
 
 
 def scan(run: str) -> float:
-    """The floor: seconds of `os.scandir` over the whole tree, which gives names and kinds."""
-    began = time.perf_counter()
+    """The floor: processor time of `os.scandir` over the whole tree, which gives names and kinds."""
+    began = time.thread_time()
     rest = [run]
     while rest:
         with os.scandir(rest.pop()) as entries:
             rest += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-    return time.perf_counter() - began
+    return time.thread_time() - began
 
 
 def list_run(run: str) -> float:
-    """The floor of polling: seconds of `os.listdir`."""
-    began = time.perf_counter()
+    """The floor of polling: processor time of `os.listdir`."""
+    began = time.thread_time()
     os.listdir(run)
-    return time.perf_counter() - began
+    return time.thread_time() - began
 
 
 class First(NamedTuple):
-    """Seconds of the first look, of those that had to follow it, and until all of it was known."""
+    """
+    What it took to know all that is there.
+
+    Attributes:
+        first: Processor time of the first look.
+        others: Of those that had to follow it, where only time proves something.
+        complete: Seconds until the stream knew all of it.
+    """
 
     first: float
     others: float
@@ -113,8 +120,8 @@ class Later(NamedTuple):
     After one commit.
 
     Attributes:
-        look: Seconds of the longest look that it caused.
-        looks: Seconds of all of them.
+        look: Processor time of the longest look that it caused.
+        looks: Of all of them.
         heard: Seconds from the commit to the body of the loop.
         full: Whether one of them went over the whole directory.
     """

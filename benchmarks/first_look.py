@@ -12,7 +12,9 @@ the body of the loop. Whether it depends on how many checkpoints lie there is to
 Where it polls, the look that finds a new checkpoint is compared with `os.listdir` of the run.
 
 The files are small, and lie in memory (`/dev/shm`) if there is room: it is the package that is
-measured, not the disk. All of them take turns in each round.
+measured, not the disk. All take turns in each round. Looks, listings and calls are measured in
+processor time, what the system does for them included, since a machine may be busy with something
+else; "in all" and "heard" are what passes on the clock.
 """
 
 from __future__ import annotations
@@ -53,12 +55,12 @@ class Numbers(NamedTuple):
     What was measured of one kind of checkpoints; each list has one item per round.
 
     Attributes:
-        floor: Seconds of `os.scandir`.
+        floor: Of `os.scandir`.
         first: First looks, by layout.
         calls: What the first look asks the system for, each per checkpoint, by layout.
-        peers: Seconds of other packages' calls.
+        peers: Other packages' calls.
         later: Looks after a commit, by layout, how many checkpoints there are, and watcher.
-        listdir: Seconds of `os.listdir`, by how many checkpoints there are.
+        listdir: Of `os.listdir`, by how many checkpoints there are.
     """
 
     floor: list[float]

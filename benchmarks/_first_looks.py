@@ -72,7 +72,7 @@ def counted_calls() -> Iterator[Counter[str]]:
 
 
 def scan(run: str) -> float:
-    """The floor: processor time of `os.scandir` over the whole tree, which gives names and kinds."""
+    """The floor: processor time of `os.scandir` over the tree, which gives names and kinds."""
     began = time.thread_time()
     rest = [run]
     while rest:

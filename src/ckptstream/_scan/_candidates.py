@@ -84,9 +84,9 @@ def _compare(request: Request, lone: set[str], groups: dict[str, set[str]]) -> C
     due = {n: m for n, m in groups.items() if request.thorough or n in again or _due(request, n, m)}
     due |= {name: {name} for name in wanted - groups.keys()}
     entries = request.entries
-    # In their order, but seldom is there one.
-    gone = entries.keys() - here and tuple(name for name in entries if name not in here)
-    return Candidates(due, gone or (), vanished)
+    some = bool(entries.keys() - here)  # Seldom: then they are looked for one by one, in order.
+    gone = tuple(name for name in entries if name not in here) if some else ()
+    return Candidates(due, gone, vanished)
 
 
 def _due(request: Request, name: str, members: set[str]) -> bool:

@@ -142,7 +142,8 @@ class LocalStore:
         """The names in a directory."""
         self._alive()
         try:
-            return tuple(os.listdir(self._prefix + path))
+            # In order: what knows one checkpoint's names then knows those of all of its kind.
+            return tuple(sorted(os.listdir(self._prefix + path)))
         except OSError as error:
             return _absent(error, ())
 
@@ -154,7 +155,8 @@ class LocalStore:
         except OSError as error:
             return _absent(error, None)
         inode = found.st_ino if self._inodes else 0
-        return FileStat(found.st_size, found.st_mtime_ns, inode, _is_directory(found.st_mode))
+        is_directory = found.st_mode & 0o170000 == 0o040000  # as stat.S_ISDIR, without a call
+        return FileStat(found.st_size, found.st_mtime_ns, inode, is_directory)
 
     def head(self, path: str, size: int) -> bytes | None:
         """Up to the first *size* bytes of a file."""
@@ -211,17 +213,27 @@ class Snapshot:
     def list(self, directory: str) -> Collection[str]:
         if directory:
             self.places.add(directory)
+        return self._names(directory)
+
+    def _names(self, directory: str) -> tuple[str, ...]:
         if directory not in self._lists:
             self._lists[directory] = self.store.list(directory)
         return self._lists[directory]
 
     def stat(self, path: str) -> FileStat | None:
-        directory, _, _ = path.rpartition("/")
-        if directory:
-            self.places.add(directory)
-        if path not in self._stats:
-            self._stats[path] = self.store.stat(path)
-        return self._stats[path]
+        # A profile of the first look: layouts ask six times as often as the storage is asked.
+        try:
+            return self._stats[path]
+        except KeyError:
+            directory, _, _ = path.rpartition("/")
+            if directory:
+                self.places.add(directory)
+            found = self._stats[path] = self.store.stat(path)
+            return found
+
+    def _seen(self, path: str) -> FileStat | None:
+        """As `stat`, but its directory is none of the `places`."""
+        return self._stats[path] if path in self._stats else self.store.stat(path)
 
     def head(self, path: str, size: int) -> bytes | None:
         return self._read(path, size, self.store.head, size)
@@ -233,9 +245,11 @@ class Snapshot:
         self, path: str, key: int, read: Callable[[str, int], bytes | None], size: int
     ) -> bytes | None:
         # Asked first, so that what changes after this is not mistaken for what was read.
-        there = self.stat(path) is not None
+        there = self.stat(path)
         if (path, key) not in self._bytes:
-            self._bytes[path, key] = read(path, size) if there else None
+            # No more than it had then: else a second call would only find its end.
+            fits = size if there is None else min(size, there.size) or size
+            self._bytes[path, key] = None if there is None else read(path, fits)
         return self._bytes[path, key]
 
     def fingerprint(self, path: str) -> str | None:
@@ -270,10 +284,6 @@ def _pread(file: int, size: int, offset: int) -> bytes:
         size -= len(part)
         offset += len(part)
     return b"".join(parts)
-
-
-def _is_directory(mode: int) -> bool:
-    return mode & 0o170000 == 0o040000
 
 
 def _absent(error: OSError, nothing: T) -> T:

@@ -46,7 +46,7 @@ def listed(
     names = os.listdir(request.directory)
     # In another directory than before, the old names say nothing.
     request = request._replace(thorough=request.thorough or ground.modified < 0)
-    found = _compare(request, _group(request, names, alive))
+    found = _compare(request, *_group(request, names, alive))
     if not found.groups and not request.entries:
         found.foreign = foreign(request, names, alive)
     if not same:
@@ -58,23 +58,35 @@ def listed(
 
 def _group(
     request: Request, names: Iterable[str], alive: Callable[[], None]
-) -> dict[str, set[str]]:
-    groups = dict[str, set[str]]()
+) -> tuple[set[str], dict[str, set[str]]]:
+    """What is known by its own name alone, and the members of everything else."""
+    lone, groups = set[str](), dict[str, set[str]]()
+    known = request.entries.get
     for count, name in enumerate(names):
-        matched = request.layout.match(name)
-        if matched is not None:
+        entry = known(name)
+        # A profile of polling showed nothing but the matching of names that were matched before.
+        if entry is not None and entry.members == (name,):
+            lone.add(name)
+        elif (matched := request.layout.match(name)) is not None:
             groups.setdefault(matched[0], set()).add(name)
         if count % 1000 == 0:
             alive()
-    return groups
+    for name in lone & groups.keys():
+        groups[name].add(name)
+    return lone, groups
 
 
-def _compare(request: Request, groups: dict[str, set[str]]) -> Candidates:
-    gone = tuple(name for name in request.entries if name not in groups)
-    vanished = tuple(item for item in _arrived(request).items() if item[0] not in groups)
-    again = {*request.newest, *_hinted(request)}
-    due = {n: m for n, m in groups.items() if n in again or _due(request, n, m)}
-    return Candidates(groups if request.thorough else due, gone, vanished)
+def _compare(request: Request, lone: set[str], groups: dict[str, set[str]]) -> Candidates:
+    here = lone | groups.keys()
+    vanished = tuple(item for item in _arrived(request).items() if item[0] not in here)
+    again = {*request.newest, *request.unfinished, *_hinted(request)}
+    wanted = lone if request.thorough else lone & again
+    due = {n: m for n, m in groups.items() if request.thorough or n in again or _due(request, n, m)}
+    due |= {name: {name} for name in wanted - groups.keys()}
+    entries = request.entries
+    some = bool(entries.keys() - here)  # Seldom: then they are looked for one by one, in order.
+    gone = tuple(name for name in entries if name not in here) if some else ()
+    return Candidates(due, gone, vanished)
 
 
 def _due(request: Request, name: str, members: set[str]) -> bool:

@@ -46,6 +46,7 @@ class StoreEvidence(Snapshot):
         self.again: float | None = None
         self.inode = 0
         self._old = old
+        self._began = clock()
 
     def recognise(self) -> None:
         """Find out whether this is the entry that was known. Raises `OSError`."""
@@ -74,8 +75,8 @@ class StoreEvidence(Snapshot):
         return self._old is not None and self._old.seen_unfinished
 
     def settled(self, *paths: str) -> bool:
-        # Times are taken on the safe side: before the files are asked, and after.
-        began = self._clock()
+        # Times are taken on the safe side: before anything was asked, and after.
+        began = self._began
         seen = hash(tuple(self._walk(paths)))
         since = self._clock()
         for earlier in () if self._old is None else self._old.settling:
@@ -95,10 +96,10 @@ class StoreEvidence(Snapshot):
         rest = sorted(paths)
         while rest:
             path = rest.pop()
-            stat = self.store.stat(path)
+            stat = self._seen(path)
             # No deeper: a symbolic link may lead back here.
             if stat is not None and stat.is_directory and path.count("/") < _DEPTH:
-                rest += [f"{path}/{name}" for name in sorted(self.store.list(path))]
+                rest += [f"{path}/{name}" for name in self._names(path)]
             else:
                 found.append((path, stat))
         return found

@@ -16,6 +16,7 @@ from ._memory import Entry, Look, Request, Trouble, Witness
 from ._watching import Watching
 
 _POINTER_SIZE = 4 << 20  # bytes read of a pointer file at most
+_MANY = 100  # hints: so many new ones are not all among the newest
 
 
 def look(request: Request, alive: Callable[[], None]) -> Look:
@@ -61,7 +62,8 @@ class _Looking:
         if pointer or told:
             self._pointed, found = self._read_pointers()
             ground = ground._replace(pointer=found)
-        self.result = Look(full=full, pointed=self._pointed)
+        unwatched = full or len(request.hints) > _MANY
+        self.result = Look(full=full, unwatched=unwatched, pointed=self._pointed)
         if unchanged:
             candidates = known(request)
         elif full:
@@ -102,8 +104,9 @@ class _Looking:
             return False
         known, changed = self._request.entries, self.result.changed
         entries = (changed.get(name) or known.get(name) for name in candidates.groups)
-        others = known.keys() - candidates.groups.keys()
-        return not others and all(entry is None or entry.layout == NOBODY for entry in entries)
+        if not all(entry is None or entry.layout == NOBODY for entry in entries):
+            return False
+        return not known.keys() - candidates.groups.keys()
 
     def _is_same(self, name: str, members: tuple[str, ...], entry: Entry) -> bool:
         """Whether a finished entry is what it was, so that it need not be judged again."""
@@ -128,7 +131,12 @@ class _Looking:
         entry, evidence = self._judge(name, members, old)
         wanted = entry.missing is not None or name in self._request.newest
         # What an event told of is among the newest from now on.
-        told = not self.result.full and self._request.hints.get(name) is not None
+        told = not self.result.unwatched and self._request.hints.get(name) is not None
+        # What only time can prove is looked at again soon, and watched if it is not finished then:
+        # where ten thousand lie, watching each of them took as long as looking at it.
+        soon = old is None and evidence.again is not None and entry.missing is not None
+        if soon and self.result.full:
+            wanted = False
         fresh = (wanted or told) and self._watching.watch_entry(name, evidence.places)
         if fresh and not (entry.witness is not None and self._holds(name, entry.witness)):
             entry, evidence = self._judge(name, members, old)

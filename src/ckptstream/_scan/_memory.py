@@ -145,6 +145,7 @@ class Look:
     Attributes:
         trouble: Why the run could not be looked at, and in whose words; then nothing else is known.
         full: Whether the directory was listed, or is known not to have changed.
+        unwatched: Whether what has become finished is watched only if it was among the newest.
         changed: New or changed entries; their order means nothing.
         gone: Entries that are no longer there.
         vanished: Checkpoints that an event told of and that are not there any more, with steps.
@@ -160,6 +161,7 @@ class Look:
     trouble: Trouble | None = None
     detail: str = ""
     full: bool = False
+    unwatched: bool = False
     changed: dict[str, Entry] = field(default_factory=dict[str, Entry])
     gone: tuple[str, ...] = ()
     vanished: tuple[tuple[str, int | None], ...] = ()

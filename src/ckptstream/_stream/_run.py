@@ -252,7 +252,7 @@ class Run:
         if result.trouble is None and result.full:
             self._listed = self._looked
         self._hints.everything |= result.again  # The way has changed meanwhile.
-        if result.watcher == "inotify" and result.full:
+        if result.watcher == "inotify" and result.unwatched:
             # Which ones are the newest is known only now.
             self._hints.watch(self.ledger.fresh)
         self._hints.everything |= self.flight.take_disturbed()

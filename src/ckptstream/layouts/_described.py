@@ -82,9 +82,14 @@ class Described:
         found = self._names.fullmatch(name)
         if found is None:
             return None
-        groups = found.groupdict()
-        lead = name if groups.get("part") is None else found.expand(self.lead)
-        return None if is_temporary(lead) else (lead, _step(groups.get("step")))
+        groups = self._names.groupindex  # not groupdict(): each name is asked for several times
+        has_part = "part" in groups and found["part"] is not None
+        lead = found.expand(self.lead) if has_part else name
+        return (
+            None
+            if is_temporary(lead)
+            else (lead, _step(found["step"] if "step" in groups else None))
+        )
 
     def missing(self, name: str, evidence: Evidence) -> str | None:
         """What the first proof lacks that lacks something."""
@@ -175,6 +180,8 @@ class Described:
     def _own(self, name: str, evidence: Evidence) -> str | None:
         """The file that tells the generation: the same one as before, if it is still there."""
         telling, known = self._telling(name, evidence), _known(evidence)
+        if known is None:
+            return next(iter(telling), None)
         same = (path for path in telling if self._mark(path) == known)
         return next(same, next(iter(telling), None))
 

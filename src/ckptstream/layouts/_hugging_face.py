@@ -14,6 +14,7 @@ from ._shards import missing_shard
 _NAME = re.compile(r"checkpoint-([0-9]+)")
 _STATE = "trainer_state.json"
 _STATE_LIMIT = 2**20
+_FEW = 64  # names, of which the model's are remembered together
 
 _NO_MODEL = re.compile(
     r"""
@@ -93,10 +94,18 @@ def _unfinished_state(name: str, evidence: Evidence) -> str | None:
 
 def _model(name: str, evidence: Evidence) -> list[str]:
     """All but the bookkeeping; of a directory (`global_step5`, for DeepSpeed) only that."""
-    return [file for file in sorted(evidence.list(name)) if not _is_bookkeeping(file)]
+    names = evidence.list(name)
+    if isinstance(names, tuple) and len(names) <= _FEW:
+        return list(_no_bookkeeping(names))
+    return [file for file in sorted(names) if not _is_bookkeeping(file)]
 
 
 @lru_cache(maxsize=1000)  # A thousand runs with twenty checkpoints each have the same few names.
+def _no_bookkeeping(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(file for file in sorted(names) if not _is_bookkeeping(file))
+
+
+@lru_cache(maxsize=1000)
 def _is_bookkeeping(file: str) -> bool:
     return is_temporary(file) or _NO_MODEL.fullmatch(file) is not None
 

@@ -64,12 +64,12 @@ class Marker:
 
 def _is_whole(path: str, stat: FileStat, evidence: Evidence) -> bool:
     """Whether a marker's end is there, as far as its format tells: most are written in place."""
-    tail = evidence.tail(path, 64) or b""
     if path.endswith(".json"):
         head = evidence.head(path, _JSON_LIMIT) or b""
-        return read_json(head) is not None or (len(head) == _JSON_LIMIT and b"}" in tail)
+        cut_off = len(head) == _JSON_LIMIT and b"}" in (evidence.tail(path, 64) or b"")
+        return cut_off or read_json(head) is not None
     if path.endswith(".yaml"):
-        return tail.endswith(b"\n")
+        return (evidence.tail(path, 64) or b"").endswith(b"\n")
     return unfinished_file(path, stat, evidence) is None
 
 

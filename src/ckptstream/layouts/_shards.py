@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, cast
 
 from ._files import read_json
@@ -13,6 +14,7 @@ from ._subject import Subject
 
 _INDEX = ".index.json"
 _INDEX_LIMIT = 32 * 2**20
+_FEW = 64  # files, of which it is remembered together which of them are lacking
 _DIGITS = str.maketrans("123456789", "0" * 9)
 
 
@@ -65,19 +67,28 @@ class Ranks:
 
     def lacking(self, subject: Subject) -> str | None:
         """The first file that is not there."""
-        sets: dict[_Set, set[int]] = {}
-        counts: dict[str, int] = {}
-        for path, rank in _ranks(self.pattern, subject.find(self.pattern)):
-            files = _Set(path[: rank.start("rank")], path[rank.end("rank") :])
-            number, of = int(rank["rank"]) - self.base, rank.groupdict().get("of")
-            sets.setdefault(files, set()).add(number)
-            count = number + 1 if of is None else int(of)
-            counts[files.kind] = max(counts.get(files.kind, 0), count)
-        for files, ranks in sorted(sets.items()):
-            gap = _first_gap(ranks, counts[files.kind])
-            if gap is not None:
-                return f"no {subject.short(files.name(gap + self.base, subject))}"
-        return None
+        files = tuple(map(subject.short, subject.find(self.pattern)))
+        search = _search if len(files) <= _FEW else _search.__wrapped__
+        found = search(self.pattern, self.base, files)
+        return None if found is None else f"no {found[0].name(found[1], subject)}"
+
+
+@lru_cache(maxsize=1000)  # Checkpoints of a kind have the same names inside.
+def _search(pattern: str, base: int, files: tuple[str, ...]) -> tuple[_Set, int] | None:
+    """The first set that lacks a file, and the number that it lacks."""
+    sets: dict[_Set, set[int]] = {}
+    counts: dict[str, int] = {}
+    for path, rank in _ranks(pattern, files):
+        one = _Set(path[: rank.start("rank")], path[rank.end("rank") :])
+        number, of = int(rank["rank"]) - base, rank.groupdict().get("of")
+        sets.setdefault(one, set()).add(number)
+        count = number + 1 if of is None else int(of)
+        counts[one.kind] = max(counts.get(one.kind, 0), count)
+    for one, ranks in sorted(sets.items()):
+        gap = _first_gap(ranks, counts[one.kind])
+        if gap is not None:
+            return one, gap + base
+    return None
 
 
 class _Set(NamedTuple):
@@ -94,7 +105,9 @@ class _Set(NamedTuple):
     def name(self, rank: int, subject: Subject) -> str:
         """What the file of a rank would be called, with as many digits as the others."""
         directory = self.before.rpartition("/")[0]
-        names = (f"{directory}/{name}" for name in subject.evidence.list(directory))
+        above = f"{directory}/" if directory else ""
+        inside = subject.evidence.list(f"{subject.name}/{directory}".rstrip("/"))
+        names = (above + name for name in inside)
         widths = [len(n) for n in names if n.startswith(self.before) and n.endswith(self.after)]
         width = min(widths, default=0) - len(self.before) - len(self.after)
         return f"{self.before}{rank:0{max(width, 1)}}{self.after}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from ._names import is_temporary
 from ._protocol import Evidence, Match
+
+_FEW = 64  # names, of which all that fit a pattern are remembered together
 
 
 class Subject(NamedTuple):
@@ -56,11 +58,20 @@ def find(directory: str, pattern: str, evidence: Evidence) -> list[str]:
     return found
 
 
-def _fitting(part: str, names: Collection[str]) -> list[str]:
+def _fitting(part: str, names: Collection[str]) -> Sequence[str]:
+    if isinstance(names, tuple) and len(names) <= _FEW:
+        return _fitting_few(part, names)
     return sorted(name for name in names if fits(part, name))
 
 
-@lru_cache(maxsize=10_000)  # Checkpoints of a kind have the same names inside.
+# Checkpoints of a kind have the same names inside. A profile of the first look showed a third of
+# the time in asking of each single name whether it fits each pattern.
+@lru_cache(maxsize=1000)
+def _fitting_few(part: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(name for name in names if fits(part, name)))
+
+
+@lru_cache(maxsize=10_000)
 def fits(pattern: str, name: str) -> bool:
     """Whether a name fits a regular expression and is not a temporary one."""
     return re.fullmatch(pattern, name, re.DOTALL) is not None and not is_temporary(name)

@@ -1,0 +1,181 @@
+"""Looks of a real stream, each of them timed where it is made: in its thread."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+from _first_trees import Tree
+
+import ckptstream
+
+_REST = 0.03  # seconds after which a stream has nothing left to do before a commit
+_PATIENCE = 120.0
+
+
+class Timed(NamedTuple):
+    """One look: its processor time, whether it went over the whole directory, what it found."""
+
+    seconds: float
+    full: bool
+    found: int
+
+
+@contextmanager
+def timed_looks() -> Iterator[list[Timed]]:
+    """Every look that a stream makes meanwhile."""
+    module = importlib.import_module("ckptstream._stream._run")
+    looks, look = list[Timed](), module.look
+
+    def timed(request: Any, alive: Callable[[], None]) -> Any:
+        began = time.thread_time()
+        result = look(request, alive)
+        looks.append(Timed(time.thread_time() - began, result.full, len(result.changed)))
+        return result
+
+    setattr(module, "look", timed)  # noqa: B010  # a type checker sees a function there
+    try:
+        yield looks
+    finally:
+        setattr(module, "look", look)  # noqa: B010
+
+
+@contextmanager
+def counted_calls() -> Iterator[Counter[str]]:
+    """How often the package asks the system for something meanwhile, and for how many bytes."""
+    calls, names = Counter[str](), ("stat", "listdir", "open", "readlink", "pread")
+    before = {name: getattr(os, name) for name in names}
+
+    def counting(name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            calls[name] += 1
+            result = before[name](*arguments, **options)
+            calls["bytes"] += len(result) if name == "pread" else 0
+            return result
+
+        return call
+
+    for name in names:
+        setattr(os, name, counting(name))
+    try:
+        yield calls
+    finally:
+        for name, function in before.items():
+            setattr(os, name, function)
+
+
+def scan(run: str) -> float:
+    """The floor: processor time of `os.scandir` over the tree, which gives names and kinds."""
+    began = time.thread_time()
+    rest = [run]
+    while rest:
+        with os.scandir(rest.pop()) as entries:
+            rest += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return time.thread_time() - began
+
+
+def list_run(run: str) -> float:
+    """The floor of polling: processor time of `os.listdir`."""
+    began = time.thread_time()
+    os.listdir(run)
+    return time.thread_time() - began
+
+
+class First(NamedTuple):
+    """
+    What it took to know all that is there.
+
+    Attributes:
+        first: Processor time of the first look.
+        others: Of those that had to follow it, where only time proves something.
+        complete: Seconds until the stream knew all of it.
+    """
+
+    first: float
+    others: float
+    complete: float
+
+
+async def first_look(run: str, layout: str) -> First:
+    """Look at what is there, to the end; at least the settle interval where only time proves it."""
+    gc.collect()
+    with timed_looks() as looks:
+        began = time.perf_counter()
+        async for ckpt in ckptstream.follow(run, layout=layout, skip_existing=True, timeout=0):
+            raise AssertionError(ckpt)
+        ended = time.perf_counter()
+    first, *others = looks
+    return First(first.seconds, sum(look.seconds for look in others), ended - began)
+
+
+class Later(NamedTuple):
+    """
+    After one commit.
+
+    Attributes:
+        look: Processor time of the longest look that it caused.
+        looks: Of all of them.
+        heard: Seconds from the commit to the body of the loop.
+        full: Whether one of them went over the whole directory.
+    """
+
+    look: float
+    looks: float
+    heard: float
+    full: bool
+
+
+async def later_looks(
+    tree: Tree, layout: str, watcher: Literal["auto", "poll"], commits: int
+) -> list[Later]:
+    """A commit now and then, while somebody waits for it."""
+    results = list[Later]()
+    polling = 0.02 if watcher == "poll" else None
+    stream = ckptstream.follow(
+        tree.run, layout=layout, skip_existing=True, watcher=watcher, poll_interval=polling
+    )
+    with timed_looks() as looks:
+        for number in range(commits + 2):  # the first two are not counted
+            commit = tree.prepare()
+            waiting = asyncio.create_task(anext(stream))
+            await _idle(looks, stream, watcher)
+            gc.collect()
+            await asyncio.sleep(_REST)
+            looks.clear()
+            began = time.perf_counter()
+            step = commit()
+            heard = await asyncio.wait_for(waiting, _PATIENCE)
+            ended = time.perf_counter()
+            assert step == heard.step, (step, heard)
+            if number > 1:
+                results.append(_later(looks, watcher, ended - began))
+    return results
+
+
+def _later(looks: list[Timed], watcher: str, heard: float) -> Later:
+    # Where it polls, others come before the one that finds it.
+    own = [look for look in looks if look.found] if watcher == "poll" else looks
+    seconds = [look.seconds for look in own]
+    return Later(max(seconds), sum(seconds), heard, any(look.full for look in own))
+
+
+async def _idle(
+    looks: list[Timed], stream: ckptstream.CheckpointStream, watcher: Literal["auto", "poll"]
+) -> None:
+    """Wait until the stream has nothing left to do but to wait."""
+    until, seen = time.monotonic() + _PATIENCE, -1
+    while (
+        not looks
+        or stream.status().runs[0].unfinished
+        or (watcher == "auto" and seen != len(looks))
+    ):
+        assert time.monotonic() < until, str(stream.status())[:1000]
+        seen = len(looks)
+        await asyncio.sleep(_REST)

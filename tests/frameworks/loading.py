@@ -2,7 +2,7 @@
 Loads copies of checkpoints with a framework's own loader: python loading.py FRAMEWORK
 
 Reads their paths, one a line, from standard input until its end, and answers with one JSON object:
-for each path the numbers that it holds, which the writers make depend on the step.
+for each path the numbers that it holds, which the writers make depend on the step, or the error.
 """
 
 # mypy: disable-error-code="import-not-found, import-untyped, misc, no-untyped-call, unused-ignore"
@@ -145,11 +145,19 @@ LOADERS: dict[str, Callable[[Path], Iterable[Any]]] = {
 }
 
 
+def numbers(load: Callable[[Path], Iterable[Any]], path: str) -> list[float] | str:
+    """
+    What is held; or why it does not load, whatever the framework raises.
+    """
+    try:
+        return sorted({float(number) for number in load(Path(path))})
+    except Exception as error:
+        return repr(error)
+
+
 def main(framework: str) -> None:
-    load = LOADERS[framework]
     paths = sys.stdin.read().splitlines()
-    found = {path: sorted({float(number) for number in load(Path(path))}) for path in paths}
-    print(json.dumps(found))
+    print(json.dumps({path: numbers(LOADERS[framework], path) for path in paths}))
 
 
 if __name__ == "__main__":

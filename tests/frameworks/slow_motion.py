@@ -94,12 +94,12 @@ class Shown:
 
     saving: Saving
     seen: dict[str, Seen]
-    values: dict[str, list[float]] = field(default_factory=dict)
+    values: dict[str, list[float] | str] = field(default_factory=dict)
     operations: list[str] = field(default_factory=list)
 
-    def held(self, layout: str) -> list[list[float]]:
+    def held(self, layout: str) -> list[list[float] | str]:
         """
-        The numbers in each of the copies.
+        The numbers in each of the copies, or why it did not load.
         """
         return [self.values[path] for path in self.seen[layout].paths]
 
@@ -168,11 +168,11 @@ async def lead(writer: Process, saving: Saving, watchers: list[Seen]) -> None:
     await writer.stdin.aclose()
 
 
-async def values(loader: Process, paths: list[str]) -> dict[str, list[float]]:
+async def values(loader: Process, paths: list[str]) -> dict[str, list[float] | str]:
     assert loader.stdin is not None
     assert loader.stdout is not None
     await loader.stdin.send("\n".join(paths).encode())
     await loader.stdin.aclose()
     answer = b"".join([part async for part in loader.stdout])
-    found: dict[str, list[float]] = json.loads(answer.splitlines()[-1])
+    found: dict[str, list[float] | str] = json.loads(answer.splitlines()[-1])
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ def content(checkpoint: Checkpoint) -> str:
     return Path(checkpoint, "weights").read_text()
 
 
+SIZES = count()
+
+
 def train(run: Path, step: int, text: str = "") -> None:
     """
     Save a step, in one instant.
@@ -46,7 +50,8 @@ def train(run: Path, step: int, text: str = "") -> None:
     hidden = run / f".being-written-{step}"
     hidden.mkdir()
     (hidden / "weights").write_text(text or f"of {step}")
-    (hidden / "DONE").touch()
+    # Inode and time may be those of one that was deleted a moment ago.
+    (hidden / "DONE").write_bytes(b" " * next(SIZES))
     hidden.rename(run / f"step_{step}")
 
 

@@ -139,10 +139,12 @@ class Pinning:
         target, self._target = self._target, None
         taking, self._taking = self._taking, None
         assert target is not None
-        self._refused, self._again = None, -math.inf
+        refused, self._refused, self._again = self._refused, None, -math.inf
         try:
             hold = self._flight.take()
-        except CheckpointGone:
+        except CheckpointGone as error:
+            # It is looked into, and most often gone then; else that is why it cannot be had.
+            self.reason = error.found if target is refused else ""
             self._refused, self._again = target, now + _LATER
             return target.name
         except PinUnsupported as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ def content(checkpoint: Checkpoint) -> str:
     return Path(checkpoint, "weights").read_text()
 
 
+SIZES = count()
+
+
 def train(run: Path, step: int, text: str = "") -> None:
     """
     Save a step, in one instant.
@@ -46,7 +50,8 @@ def train(run: Path, step: int, text: str = "") -> None:
     hidden = run / f".being-written-{step}"
     hidden.mkdir()
     (hidden / "weights").write_text(text or f"of {step}")
-    (hidden / "DONE").touch()
+    # Inode and time may be those of one that was deleted a moment ago.
+    (hidden / "DONE").write_bytes(b" " * next(SIZES))
     hidden.rename(run / f"step_{step}")
 
 
@@ -398,6 +403,67 @@ async def test_the_whole_run_is_deleted(run: Path, watcher: ManualWatcher) -> No
         assert "of 2" == content(await anext(stream))
         assert [] == await rest(stream)
         assert [] == missed(stream)
+
+
+@virtual
+async def test_the_whole_run_is_deleted_with_some_that_are_not_pinned(
+    run: Path, watcher: ManualWatcher
+) -> None:
+    """
+    These are missed when the stream ends, which rests until then.
+    """
+    for step in range(1, 6):
+        train(run, step)
+    async with follow(run, watcher, pin=1, timeout=60) as stream:
+        await anext(stream)
+        await watcher.waiting()
+        shutil.rmtree(run)
+        await noticed(watcher)
+
+        assert [2, 3] == await rest(stream)
+        assert [(4, True), (5, True)] == missed(stream)
+
+
+@virtual
+async def test_the_whole_run_is_deleted_with_what_has_failed(
+    run: Path, watcher: ManualWatcher
+) -> None:
+    """
+    By its name, it is missed when the stream ends before it comes again.
+    """
+    train(run, 1)
+    async with follow(run, watcher, timeout=5, retries=1) as stream:
+        first = await anext(stream)
+        await watcher.waiting()
+        await stream.failed(first, "no")
+        shutil.rmtree(run)
+        await noticed(watcher)
+        assert [] == await rest(stream)
+        assert [str(run / "step_1")] == [each.path for each in run_status(stream).missed]
+
+
+@virtual
+@pytest.mark.parametrize("comes_back", [False, True])
+async def test_the_whole_run_is_deleted_with_more_than_stays_pinned(
+    run: Path, watcher: ManualWatcher, comes_back: bool
+) -> None:
+    """
+    What must not stay pinned is missed; also when the run comes back without it.
+    """
+    for step in (1, 2, 3):
+        train(run, step)
+    async with follow(run, watcher, pin=1, retries=1, timeout=60) as stream:
+        for _ in range(3):
+            await stream.failed(await anext(stream), "no")
+        shutil.rmtree(run)
+        await noticed(watcher)
+        if comes_back:
+            run.mkdir()
+            train(run, 4)
+        came = await rest(stream)
+        lost = [step for step, _ in missed(stream)]
+
+    assert [1, 2, 3, 4][: 3 + comes_back] == sorted(came + lost, key=str)
 
 
 async def test_a_run_that_leaves_its_pattern(tmp_path: Path, watcher: ManualWatcher) -> None:

@@ -75,8 +75,7 @@ class Ledger:
                 # Nothing was there at the start, so nothing of it is passed over.
                 self._baseline_due = False
                 self.queue.lose_all()
-                if self.outcomes.progress is not None:
-                    self.outcomes.progress.take_baseline()
+                self.outcomes.take_baseline()
             return
         self.looked = True
         self._point(look)
@@ -211,8 +210,7 @@ class Ledger:
 
     def _watch(self, name: str) -> None:
         """It is the newest one now, and watched for being written again."""
-        others = tuple(other for other in self.newest if other != name)
-        self.newest = (*others, name)[-WATCHED_FINISHED:]
+        self.newest = (*(n for n in self.newest if n != name), name)[-WATCHED_FINISHED:]
 
     def _lose(self, name: str) -> None:
         """An entry is no longer there."""
@@ -256,16 +254,17 @@ class Ledger:
 
     def _is_still_there(self, queued: Queued) -> bool:
         """Whether it can be delivered again. If not, it is missed, or is found when it is whole."""
-        name, generation = queued.name, queued.entry.generation
-        entry = self.entries.get(name)
-        if entry is not None and entry.missing is None and entry.generation == generation:
-            return True
-        if self.queue.keeps(queued):
+        if self._is_seen(queued) or self.queue.keeps(queued):
             return True
         self._forget(queued)
-        if entry is None or entry.missing is None:
-            self.outcomes.miss(name, generation, queued.entry.step)
+        if queued.name not in self.unfinished:
+            self.outcomes.miss(queued.name, queued.entry.generation, queued.entry.step)
         return False
+
+    def _is_seen(self, queued: Queued) -> bool:
+        """Whether it was there, finished, when a look last succeeded."""
+        entry, generation = self.entries.get(queued.name), queued.entry.generation
+        return entry is not None and entry.missing is None and entry.generation == generation
 
     def _forget(self, queued: Queued) -> None:
         if self._accepted.get(queued.name) == queued.entry.generation:
@@ -273,7 +272,9 @@ class Ledger:
 
     def give_up(self, queued: Queued) -> None:
         """What was kept is not kept any more."""
-        if self.queue.has(queued):
+        if self.queue.has(queued) and self._is_seen(queued):
+            self.queue.unkeep(queued)  # The run is not there: nobody knows, as without a pin.
+        elif self.queue.has(queued):
             self.queue.take_out(queued.key)
             self._forget(queued)
             entry, lost = self.entries.get(queued.name), queued.entry
@@ -282,9 +283,8 @@ class Ledger:
 
     def give_up_kept(self) -> None:
         """Nothing of this run is delivered any more."""
-        for queued in (*self.queue.waiting.values(), *self.queue.retrying.values()):
-            if queued.kept:
-                self.give_up(queued)
+        for queued in [queued for queued in self.queue.entered if queued.kept]:
+            self.give_up(queued)
 
     def abandon(self, everything: bool) -> None:
         """The stream ends: what was finished and is being deleted is lost, or all there is."""
@@ -294,6 +294,6 @@ class Ledger:
             wanted = until is None or entry.step is None or entry.step <= until
             if wanted and entry.generation is not None and not self._is_accepted(name, entry):
                 self.outcomes.miss(name, entry.generation, entry.step)
-        for name in (*self.queue.waiting, *self.queue.retrying) if everything else ():
-            if (queued := self.queue.take_out(name)) is not None:
-                self.outcomes.miss(name, queued.entry.generation, queued.entry.step)
+        for queued in self.queue.entered if everything else ():
+            self.queue.take_out(queued.key)
+            self.outcomes.miss(queued.name, queued.entry.generation, queued.entry.step)

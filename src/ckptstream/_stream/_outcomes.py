@@ -63,6 +63,11 @@ class Outcomes:
         """Whether the cursor knows more of it than this stream: then it says what was missed."""
         return self.progress is not None and self.progress.awaits(name)
 
+    def take_baseline(self) -> None:
+        """What was there at the run's first look is decided."""
+        if self.progress is not None:
+            self.progress.take_baseline()
+
     def keep_book(self, entries: Mapping[str, Entry], holding: bool) -> None:
         """
         What was to be delivered when the run was last followed, and is gone, is missed.

@@ -88,8 +88,8 @@ class Pinning:
         self._removals = Removals(directory)
         self._target: Queued | None = None  # whom the thread is at work for
         self._taking: HandOver[Hold] | None = None  # None: it looks whether a pin is intact
-        self._refused: Queued | None = None  # who was gone, as the thread says
-        self._again = -math.inf  # when it is tried again
+        self._refused = -math.inf  # when one of them was gone, as the thread says
+        self._again = -math.inf  # when the storage is tried again
 
     def attend(self, now: float, run: Passenger) -> str | None:
         """
@@ -107,8 +107,8 @@ class Pinning:
         """
         doubtful = self._land(now) if self._flight.has_landed else None
         self._release_idle()
-        failed = now < self._again and self._refused is None
-        if self._flight.watcher is not None and not (self._flight.looking or failed):
+        rests = self._flight.looking or now < self._again
+        if self._flight.watcher is not None and not rests:
             self._begin(now, run)
         return doubtful
 
@@ -139,11 +139,13 @@ class Pinning:
         target, self._target = self._target, None
         taking, self._taking = self._taking, None
         assert target is not None
-        self._refused, self._again = None, -math.inf
+        self._again = -math.inf
         try:
             hold = self._flight.take()
-        except CheckpointGone:
-            self._refused, self._again = target, now + _LATER
+        except CheckpointGone as error:
+            # It is looked into, and most often gone then; else that is why it cannot be had.
+            self.reason = error.found if target.refused > -math.inf else ""
+            target.refused = self._refused = now
             return target.name
         except PinUnsupported as error:
             self.reason, self._again = error.reason, now + _LATER
@@ -192,7 +194,7 @@ class Pinning:
         for queued in (head, *ahead):
             if queued is None or queued.hold is not None:
                 continue
-            refused = queued is self._refused and now < self._again
+            refused = now < queued.refused + _LATER
             if not (refused or queue.is_out_of_range(queued.entry.step)):
                 return queued
         return None
@@ -264,7 +266,8 @@ class Pinning:
         """When there will be something to do, if nothing happens before."""
         if self._flight.looking:
             return self._flight.asked_again(now)
-        return self._again if self._again > now else math.inf
+        moments = self._again, self._refused + _LATER
+        return min((moment for moment in moments if moment > now), default=math.inf)
 
     def close(self) -> list[Removal]:
         """Release all, also what a thread is about to pin. Returns what to wait for."""

@@ -121,11 +121,21 @@ class Queue:
         queued.kept = queued.doubtful = True
         return True
 
+    @property
+    def entered(self) -> list[Queued]:
+        """All that wait, to be delivered or to be delivered again."""
+        return [*self.waiting.values(), *self.retrying.values()]
+
     def lose_all(self) -> None:
         """The run is not there: what is pinned is kept, and nobody knows of the rest."""
-        for queued in (*self.waiting.values(), *self.retrying.values()):
+        for queued in self.entered:
             if not queued.kept:
                 self.keeps(queued)
+        self._enter_again()
+
+    def unkeep(self, queued: Queued) -> None:
+        """Its pin is not kept any more, but the run may come back with it."""
+        queued.kept = queued.doubtful = False
         self._enter_again()
 
     def _enter_again(self) -> None:

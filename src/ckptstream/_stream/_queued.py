@@ -70,6 +70,7 @@ class Queued:
         out: Whether the user has it.
         hold: Its pin, if it has one.
         kept: Whether the pin is all there is: the checkpoint itself is gone, or is another one.
+        refused: When it was gone, as who was to pin it says; on the event loop's clock.
         doubtful: Whether the pin's files may have been written to before it was gone.
     """
 
@@ -84,6 +85,7 @@ class Queued:
     out: bool = False
     hold: Hold | None = None
     kept: bool = False
+    refused: float = -math.inf
     doubtful: bool = False
 
     @property

@@ -151,7 +151,7 @@ def numbers(load: Callable[[Path], Iterable[Any]], path: str) -> list[float] | s
     """
     try:
         return sorted({float(number) for number in load(Path(path))})
-    except Exception as error:
+    except BaseException as error:  # DCP's own is no Exception.
         return repr(error)
 
 

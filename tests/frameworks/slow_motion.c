@@ -216,6 +216,9 @@ AFTER(int, ftruncate, (int fd, off_t size), (fd, size));
 AFTER(int, ftruncate64, (int fd, off64_t size), (fd, size));
 AFTER(ssize_t, sendfile, (int fd, int from, off_t *place, size_t size), (fd, from, place, size));
 AFTER(ssize_t, sendfile64, (int fd, int from, off64_t *place, size_t size), (fd, from, place, size));
+AFTER(ssize_t, copy_file_range,
+      (int from, off64_t *start, int fd, off64_t *place, size_t size, unsigned int flags),
+      (from, start, fd, place, size, flags));
 
 NAMED(mkdir, AT_FDCWD, path, (const char *path, mode_t mode), (path, mode));
 NAMED(mkdirat, at, path, (int at, const char *path, mode_t mode), (at, path, mode));

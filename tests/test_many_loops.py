@@ -31,6 +31,7 @@ from observing import (
     wait_until,
     watched,
 )
+from sweeping import at_rest
 
 from ckptstream import CheckpointStream, follow
 from ckptstream._scan import Look
@@ -288,8 +289,10 @@ def test_the_timeout_goes_on_in_another_loop(backend: Backend, run: Path) -> Non
     stream = stream_of(run, timeout=1000)
 
     async def remaining() -> float | None:
-        with anyio.move_on_after(0.01):
-            await anext(stream)
+        async with anyio.create_task_group() as group:
+            group.start_soon(anext, stream)
+            await at_rest(stream)
+            group.cancel_scope.cancel()
         return stream.engine._remaining()
 
     left = [in_loop(backend, remaining) for _ in range(10)]

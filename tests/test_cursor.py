@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import pytest
 from observing import mark_done, open_cursors, until
-from steering import drained, missed, rest, steps
+from steering import drained, lies_on, missed, rest, steps
 from sweeping import LAYOUT, finish
 
 import ckptstream
@@ -288,6 +288,25 @@ async def test_names_that_are_not_utf8(tmp_path: Path, cursor: Path) -> None:
     marks(run, 1)
 
     assert [[1], []] == [await all_of(run, cursor=cursor) for _ in range(2)]
+
+
+@pytest.mark.parametrize(("local", "mode"), [(True, "wal"), (False, "delete")])
+async def test_how_it_is_written(
+    run: Path, cursor: Path, monkeypatch: pytest.MonkeyPatch, local: bool, mode: str
+) -> None:
+    """
+    To a log first on a local filesystem; elsewhere, where no memory is shared, with a journal.
+    """
+    lies_on(monkeypatch, events=local)
+    marks(run, 1, 2)
+    async with follow(run, cursor=cursor) as stream:
+        await rest(stream)
+        assert local == os.path.exists(f"{cursor}-wal")
+    connection = sqlite3.connect(cursor)
+    modes = connection.execute("PRAGMA journal_mode").fetchall()
+    connection.close()
+
+    assert ([(mode,)], []) == (modes, await all_of(run, cursor=cursor))
 
 
 async def test_steps_of_any_size(run: Path, cursor: Path) -> None:

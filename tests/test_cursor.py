@@ -4,6 +4,7 @@ A stream with a cursor is closed and opened again: what was done is not delivere
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sqlite3
@@ -165,9 +166,9 @@ async def test_it_is_done_on_disk_before_the_stream_says_that_it_has_ended(
         assert [("step_1", "done")] == rows(cursor)
 
 
-async def test_said_explicitly(run: Path, cursor: Path) -> None:
+async def test_said_explicitly(run: Path, cursor: Path, caplog: pytest.LogCaptureFixture) -> None:
     """
-    Only what was said to be done is; on return it is on disk.
+    Only what was said to be done is; on return it is on disk. What was forgotten is a warning.
     """
     marks(run, 1, 2, 3)
     async with follow(run, cursor=cursor, done="explicit") as stream:
@@ -176,6 +177,11 @@ async def test_said_explicitly(run: Path, cursor: Path) -> None:
         assert ("step_3", "done") in rows(cursor)
         await stream.done(first)
 
+    (warning,) = (each.getMessage() for each in caplog.records if each.levelno == logging.WARNING)
+    assert warning == (
+        f"1 delivered but not said to be done, such as {second}: delivered again next time; "
+        "call 'await stream.done(ckpt)' for each"
+    )
     assert [second.step] == await all_of(run, cursor=cursor)
 
 

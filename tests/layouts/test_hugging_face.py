@@ -334,3 +334,15 @@ def test_str() -> None:
     layout = HuggingFace()
 
     assert ("hf", "hf: checkpoint-1000/trainer_state.json") == (layout.name, str(layout))
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_weights_of_no_size(run: Run, tmp_path: Path, weights: str) -> None:
+    """
+    Trap 9: what a full disk leaves, or a copy that has just begun the file, is not a model.
+    """
+    save(tmp_path / NAME)
+    write(tmp_path / NAME / weights, b"", at=100)
+    assert f"{weights} is empty" == run.judge(NAME).missing
+    write(tmp_path / NAME / weights, b"w", at=100)
+    assert run.judge(NAME).missing is None

@@ -225,8 +225,7 @@ class Engine:
 
     async def close(self, *, succeeded: bool) -> None:
         """The user leaves the block. Raises `CursorError`, if that was without an exception."""
-        if succeeded:
-            self.handed.settle()
+        self.handed.end(succeeded)
         self.end("its block was left")
         keeper, self._keeper = self._keeper, None
         try:

@@ -64,6 +64,15 @@ class Handed:
                 if queued.hold is not None:
                     run.touch()
 
+    def end(self, succeeded: bool) -> None:
+        """The user leaves the block."""
+        if succeeded:
+            self.settle()
+        if succeeded and self._explicit and self._out:
+            count, first = len(self._out), printable(next(iter(self._out)).path)
+            text = "%d delivered but not said to be done, such as %s: delivered again next time; %s"
+            logger.warning(text, count, first, "call 'await stream.done(ckpt)' for each")
+
     def done(self, checkpoint: Checkpoint) -> None:
         """The user says that it is done."""
         run, queued = self._take(checkpoint)

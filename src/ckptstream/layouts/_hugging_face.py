@@ -14,6 +14,7 @@ from ._shards import missing_shard
 _NAME = re.compile(r"checkpoint-([0-9]+)")
 _STATE = "trainer_state.json"
 _STATE_LIMIT = 2**20
+_WEIGHTS = (".bin", ".pt", ".pth", ".safetensors")
 _FEW = 64  # names, of which the model's are remembered together
 
 _NO_MODEL = re.compile(
@@ -115,6 +116,10 @@ def _unsettled(name: str, model: list[str], evidence: Evidence) -> str | None:
     paths = [f"{name}/{file}" for file in model]
     stats = {path: evidence.stat(path) for path in paths}
     files = [path for path, stat in stats.items() if stat is not None and not stat.is_directory]
+    for path in files:
+        stat = stats[path]
+        if path.endswith(_WEIGHTS) and stat is not None and not stat.size:
+            return f"{path.rpartition('/')[2]} is empty"
     newer = newer_than(state, files, evidence)
     if newer is None or evidence.settled(state, *files):
         return None

@@ -15,6 +15,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
+from observing import SECONDS
 from steering import (
     HeldWatcher,
     drained,
@@ -254,6 +255,23 @@ async def test_what_an_event_told_of_and_is_gone_is_missed(
     watcher.event("checkpoint-2")
 
     assert [] == await steps(stream, watcher)
+    assert [(2, False)] == missed(stream)
+
+
+async def test_what_came_and_went_while_the_user_was_busy_is_missed(run: Path) -> None:
+    """
+    The kernel keeps its events until the stream is asked again.
+    """
+    pytest.importorskip("inotify_simple")
+    stream = follow(run, watcher="inotify", poll_interval=3600)
+    save(run, 1)
+    with anyio.fail_after(SECONDS):
+        assert 1 == (await anext(stream)).step
+        save(run, 2)
+        shutil.rmtree(run / "checkpoint-2")
+        save(run, 3)
+        assert 3 == (await anext(stream)).step
+
     assert [(2, False)] == missed(stream)
 
 

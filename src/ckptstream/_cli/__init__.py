@@ -7,11 +7,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from ._errors import Refused, one_line, say
+from ._errors import NOBODY_READS, Refused, one_line, say
 from ._parser import parser
 
 _INTERRUPTED = 130
-_NOBODY_READS = 141  # as if SIGPIPE had ended it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Python would flush it once more, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _NOBODY_READS
+        return NOBODY_READS
     except Exception as error:
         if options.debug:
             raise

@@ -15,7 +15,7 @@ Arguments: TypeAlias = "str | list[str]"  # a line for the shell, or a program a
 
 PLACEHOLDERS = ("path", "step", "run", "layout", "generation", "identifier")
 # A single word in braces; `${HOME}` is the shell's, and in JSON there are quotes.
-_WORD = re.compile(r"(?P<text>\{\{(?P<quoted>[a-z_]+)\}\})|(?<!\$)\{(?P<name>[a-z_]+)\}")
+_WORD = re.compile(r"\{\{(?P<quoted>[a-z_][a-z_0-9]*)\}\}|(?<!\$)\{(?P<name>[a-z_][a-z_0-9]*)\}")
 
 
 def split(option: str, text: str, shell: bool) -> Arguments:

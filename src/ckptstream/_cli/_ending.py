@@ -13,7 +13,7 @@ from ._processes import Processes
 
 GRACE = 5.0  # seconds
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Ending:
@@ -26,6 +26,7 @@ class Ending:
         processes: What may be under way.
 
     Attributes:
+        begun: Set when it has begun.
         scope: What is cancelled.
         code: The exit code; None: it has not begun.
         reason: In words.
@@ -35,6 +36,7 @@ class Ending:
         self._stream = stream
         self._grace = grace
         self._processes = processes
+        self.begun = anyio.Event()
         self.scope = anyio.CancelScope()
         self.code: int | None = None
         self.reason = ""
@@ -44,6 +46,7 @@ class Ending:
         if self.code is not None:
             return
         self.reason, self.code = reason, code
+        self.begun.set()
         self.scope.deadline = anyio.current_time() + self._grace
         if count := len(self._processes):
             what = "1 command is" if count == 1 else f"{count} commands are"
@@ -53,12 +56,12 @@ class Ending:
     async def watch(self, task_status: TaskStatus[None]) -> None:
         """Begin at the first signal; at the second one end all at once."""
         # What is ignored stays so, as `nohup` and a shell's background jobs want it.
-        wanted = [s for s in _SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+        wanted = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
         with anyio.open_signal_receiver(*wanted) as received:
             task_status.started()
             async for number in received:
                 if self.code is None:
                     await self.begin(number.name, 128 + number)
                 else:
+                    self.scope.cancel()  # First, for what is killed is not what has failed.
                     self._processes.kill()
-                    self.scope.cancel()

@@ -8,6 +8,8 @@ from contextlib import suppress
 from .._errors import CheckpointGone, CursorError, PinUnsupported
 from .._model import printable
 
+NOBODY_READS = 141  # the exit code: as if SIGPIPE had ended it
+
 _SPEAKING = (CheckpointGone, CursorError, PinUnsupported, ImportError)
 
 

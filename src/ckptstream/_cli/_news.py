@@ -23,12 +23,13 @@ class News(logging.Handler):
 
     Attributes:
         done: How many were done.
+        undone: How many were begun, and are neither done nor have failed.
     """
 
     def __init__(self, debug: bool) -> None:
         super().__init__(logging.DEBUG if debug else logging.WARNING)
         self._debug = debug
-        self.done = 0
+        self.done = self.undone = 0
         self._failed = set[tuple[str, str, str]]()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -53,7 +54,12 @@ class News(logging.Handler):
         failed = {os.path.join(run, name) for run, name, _ in self._failed} - aside
         missed = sum(run.missed_count for run in status.runs)
         silent = [run.run for run in status.runs if run.unanswered is not None]
-        counts = {"failed": len(failed), "missed": missed, "set aside": len(aside)}
+        counts = {
+            "undone": self.undone,
+            "failed": len(failed),
+            "missed": missed,
+            "set aside": len(aside),
+        }
         text = [f"{self.done} done", *(f"{n} {what}" for what, n in counts.items() if n)]
         if silent:
             text.append(f"the storage does not answer: {', '.join(silent)}")

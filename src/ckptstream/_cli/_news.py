@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from traceback import format_exception
 
-from .._model import Checkpoint, RunStatus, Status
+from .._model import Checkpoint, Status
 from ._errors import say
 
 _KEYWORDS = {"timeout_fn": "--timeout-cmd", "until_step": "--until-step"}
@@ -66,17 +66,12 @@ class News(logging.Handler):
         for keyword, option in _KEYWORDS.items():
             why = why.replace(keyword, option)
         say(f"ended: {why}: {', '.join(text)}")
-        return not (failed or aside or silent or any(map(_is_lost, status.runs)))
+        return not (failed or aside or silent or missed)
 
 
 def _identity(checkpoint: Checkpoint) -> tuple[str, str, str]:
     """The same for each of its pins."""
     return checkpoint.run, os.path.basename(checkpoint.path), checkpoint.generation
-
-
-def _is_lost(run: RunStatus) -> bool:
-    """Whether anything finished was missed; what never was may have been an aborted save."""
-    return any(missed.finished for missed in run.missed) or run.missed_count > len(run.missed)
 
 
 @contextmanager

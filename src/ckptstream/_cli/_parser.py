@@ -66,12 +66,12 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The whole one."""
-    from . import _demo, _follow
+    from . import _demo, _follow, _ls
 
     whole = Parser("ckptstream", description=DESCRIPTION, epilog=EXAMPLES)
     whole.add_argument("--version", action="version", version=f"%(prog)s {version('ckptstream')}")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_follow.add, _demo.add):
+    for add in (_follow.add, _ls.add, _demo.add):
         _begin(commands, add)
     return whole
 

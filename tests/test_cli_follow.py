@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from commands import ckptstream, shell, started, train
 from observing import mark_done
 
+from ckptstream._cli._parser import parser
 from ckptstream.testing import save
 
 INTERRUPTS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
@@ -293,3 +295,18 @@ def test_where_an_error_comes_from(home: Path) -> None:
 
     assert "Traceback" in done.stderr
     assert 1 == done.returncode
+
+
+@pytest.mark.parametrize("name", ["", "follow", "ls", "demo"])
+def test_help_has_examples(home: Path, name: str) -> None:
+    """
+    Each of them is understood.
+    """
+    done = ckptstream(*filter(None, [name]), "--help", home=home)
+    assert ("", 0) == (done.stderr, done.returncode)
+    _, _, text = done.stdout.replace("\\\n", " ").partition("examples:\n")
+    examples = [line.partition(" | ")[0] for line in text.splitlines() if "  ckptstream " in line]
+
+    assert examples
+    for example in examples:
+        assert callable(parser().parse_args(shlex.split(example)[1:]).run)

@@ -334,9 +334,11 @@ def test_a_signal_for_all_processes(home: Path) -> None:
     call = ["follow", "runs/7b", *options, "--exec", python(STOP)]
     with started(*call, home=home) as follower:
         wait_for(home / "begun")
+        follower.send(signal.SIGSTOP)  # It hears of both at once, in whichever order.
         for pid in pids(home):
             os.kill(pid, signal.SIGTERM)
         follower.send(signal.SIGTERM)
+        follower.send(signal.SIGCONT)
         code, _, said = follower.end()
 
     assert (143, "ckptstream: ended: SIGTERM: 0 done, 1 undone") == (code, said[-1])

@@ -13,6 +13,11 @@ BLOCK = re.compile(
     r"(?:\n```text\n(?P<output>.*?)```\n)?",
     re.DOTALL,
 )
+CONSOLE = re.compile(
+    r"<!-- test: (?P<name>[\w-]+) -->\n```console\n"
+    r"\$ (?P<command>(?:[^\n]*\\\n)*[^\n]*\n)(?P<output>.*?)```\n",
+    re.DOTALL,
+)
 
 
 def blocks(name: str) -> list[tuple[str, str]]:
@@ -22,3 +27,11 @@ def blocks(name: str) -> list[tuple[str, str]]:
     found = [match for match in BLOCK.finditer(README.read_text()) if match["name"] == name]
     assert found, f"the README has no example {name!r}"
     return [(match["code"], match["output"] or "") for match in found]
+
+
+def console(name: str) -> tuple[str, str]:
+    """
+    What is typed in the README's example of that name, and what is shown then.
+    """
+    [found] = [match for match in CONSOLE.finditer(README.read_text()) if match["name"] == name]
+    return found["command"], found["output"]

@@ -14,8 +14,8 @@ import ckptstream
 
 ROOT = Path(ckptstream.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
-PACKAGES = {"_cursor", "_pins", "_scan", "_stream", "_threads", "_trainer", "_watchers"}
-PACKAGES |= {"layouts", "sync"}
+PACKAGES = {"_cli", "_cursor", "_pins", "_scan", "_stream", "_threads", "_trainer"}
+PACKAGES |= {"_watchers", "layouts", "sync"}
 
 # A module imports only from lines below its own; the package itself is `__init__`.
 LAYERS: list[set[str]] = [

@@ -18,9 +18,10 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import commands
 import nbformat
 import pytest
-from examples import BLOCK, README, blocks
+from examples import BLOCK, CONSOLE, README, blocks, console
 from nbclient import NotebookClient
 from observing import until, wait_until
 
@@ -67,6 +68,9 @@ def test_every_python_example_has_a_name_that_a_test_executes() -> None:
 
     assert text.count("```python\n") == len(BLOCK.findall(text))
     assert [] == [m["name"] for m in BLOCK.finditer(text) if f'blocks("{m["name"]}")' not in tests]
+    typed = {m["name"] for m in CONSOLE.finditer(text)}
+    assert [] == [name for name in typed if f'console("{name}")' not in tests]
+    assert text.count("$ ckptstream ") == len(typed)
 
 
 def test_first_screen(home: Path) -> None:
@@ -381,6 +385,78 @@ async def test_testing_an_evaluator(tmp_path: Path) -> None:
     namespace = await execute(code)
     test: Callable[[Path], Awaitable[None]] = namespace["test_my_evaluator"]
     await test(tmp_path)
+
+
+EVALUATE = """
+import sys
+print(sys.argv[1:])
+"""
+
+
+def typed(command: str, home: Path) -> tuple[str, int]:
+    """What a terminal shows of a command, and its exit code."""
+    (home / "eval.py").write_text(EVALUATE)
+    command = command.replace("'python ", f"'{sys.executable} ")
+    command = command.replace(" python eval", f" {sys.executable} eval")
+    done = commands.shell(command, home)
+    return done.stdout + done.stderr, done.returncode
+
+
+def test_lines_of_the_command(home: Path) -> None:
+    """Each path is an argument of the next command."""
+    command, output = console("cli-lines")
+    for step in (100, 200):
+        save(home / "runs/7b", step)
+
+    assert (output, 0) == typed(command, home)
+
+
+def test_commands_of_the_command(home: Path) -> None:
+    """Each checkpoint is evaluated, once, and what that writes is kept."""
+    command, output = console("cli-exec")
+    assert "" == output
+    command = command.replace("--timeout 3600", "--timeout 0")
+    for run in "ab":
+        save(home / f"sweeps/{run}/checkpoints", 100)
+    paths = [f"sweeps/{run}/checkpoints/checkpoint-100" for run in "ab"]
+    first, code = typed(command, home)
+    second, _ = typed(command, home)
+
+    assert (0, paths) == (code, sorted(line for line in first.splitlines() if "sweeps" in line))
+    assert "sweeps" not in second
+    written = sorted(path.read_text() for path in (home / "logs").glob("*.log"))
+    assert [f"{[path, '--step', '100']}\n" for path in paths] == written
+
+
+def test_shell_of_the_command(home: Path) -> None:
+    """Each command has a file of its own."""
+    command, output = console("cli-shell")
+    for step in (100, 200):
+        save(home / "runs/7b", step)
+
+    assert (output, 0) == typed(command, home)
+    written = {path.read_text() for path in home.glob("runs-7b-checkpoint-*.txt")}
+    assert {f"['runs/7b/checkpoint-{step}']\n" for step in (100, 200)} == written
+
+
+def test_listing_of_the_command(home: Path) -> None:
+    """What is done, what is set aside, and what is not finished."""
+    command, output = console("cli-ls")
+    run = home / "runs/7b"
+    for step in (100, 200):
+        save(run, step, "hf")
+    evaluate = "--exec 'sh -c \"test {step} -ne 200\"'"
+    typed(f"ckptstream follow runs/7b --timeout 0 --cursor evals.db {evaluate}\n", home)
+    for operation in operations(300, "hf", earlier=[100, 200]):
+        if operation.path.endswith("trainer_state.json"):
+            break
+        apply(operation, run)
+
+    def comparable(text: str) -> str:
+        return re.sub(r"[0-9.]+ kB  \d+ (s|min) +", "SIZE  AGE  ", text)
+
+    shown, code = typed(command, home)
+    assert (comparable(output), 0) == (comparable(shown), code)
 
 
 class Enough(Exception):

@@ -12,7 +12,7 @@ from .._errors import CursorError, CursorLocked
 from . import _schema
 from ._locks import Locks
 from ._opened import Opened
-from ._records import Claim, Memory, Record, State
+from ._records import Claim, Memory, Record, State, key_of, number_of, record_of
 from ._schema import (
     GONE,
     UNLOCKED,
@@ -152,7 +152,7 @@ class CursorFile:
 
     def _claim(self, run: str) -> int:
         self._require()
-        key = _text(run)
+        key = key_of(run)
         found = self._connection.execute(_FIND_RUN, (key,)).fetchone()
         if found is None:
             self._connection.execute(_ADD_RUN, (key,))
@@ -168,13 +168,13 @@ class CursorFile:
             baseline, reached = self._connection.execute(_READ_RUN, (run,)).fetchone()
             pending = self._connection.execute(_PENDING, (run,)).fetchall()
             set_aside = self._connection.execute(_SET_ASIDE, (run,)).fetchall()
-        records = tuple(map(_record, pending)), tuple(map(_record, reversed(set_aside)))
-        return Claim(run, bool(baseline), _number(reached), *records)
+        records = tuple(map(record_of, pending)), tuple(map(record_of, reversed(set_aside)))
+        return Claim(run, bool(baseline), number_of(reached), *records)
 
     def recall(self, run: int, name: str, generation: str) -> Memory | None:
         """What is remembered of one generation of a checkpoint. Waits only briefly."""
         with self._explained(briefly=True):
-            key = (run, _text(name), generation)
+            key = (run, key_of(name), generation)
             found = self._connection.execute(_RECALL, key).fetchone()
         return None if found is None else Memory(State(found[0]), found[1], found[2])
 
@@ -202,7 +202,7 @@ class CursorFile:
 
     def _reach(self, run: int, step: int) -> None:
         _, reached = self._connection.execute(_READ_RUN, (run,)).fetchone()
-        before = _number(reached)
+        before = number_of(reached)
         if before is None or step > before:
             self._connection.execute(_REACH, (str(step), run))
 
@@ -221,29 +221,10 @@ class CursorFile:
                 self._locks.close()
 
 
-def _text(value: str) -> str | bytes:
-    """A path as the database keeps it: as text, or as bytes where it is not UTF-8."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(value)
-    return value
-
-
-def _number(text: str | None) -> int | None:
-    return None if text is None else int(text)
-
-
 def _row(run: int, record: Record, now: float) -> tuple[object, ...]:
     # Steps are text: SQLite's integers end at 2**63.
     step = None if record.step is None else str(record.step)
     memory = record.memory
     reason = memory.reason.encode(errors="replace").decode()
-    where = (run, _text(record.name), record.generation)
+    where = (run, key_of(record.name), record.generation)
     return (*where, step, memory.state.value, memory.attempts, reason, now)
-
-
-def _record(row: tuple[str | bytes, str, str | None, str, int, str]) -> Record:
-    name, generation, step, state, attempts, reason = row
-    memory = Memory(State(state), attempts, reason)
-    return Record(os.fsdecode(name), generation, _number(step), memory)

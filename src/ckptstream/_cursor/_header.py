@@ -34,16 +34,17 @@ class Header(NamedTuple):
     version: int = 0
 
 
-def read_header(path: str) -> Header:
+def read_header(path: str, *, to_write: bool = True) -> Header:
     """
     What a database is. It may be in use: this asks for no lock.
 
     Raises:
-        OSError: The file cannot be read and written.
+        OSError: The file cannot be read, or, to write it, not be written.
     """
     # What leaves these two is in the file before.
     log, before = _Log(path + "-wal"), _pages_before(path + "-journal")
-    with open(path, "r+b") as file:  # SQLite would go on without being able to write.
+    # SQLite would go on without being able to write.
+    with open(path, "r+b" if to_write else "rb") as file:
         head, size = file.read(_HEADER.size), os.fstat(file.fileno()).st_size
     is_database = _MAGIC.startswith(head[: len(_MAGIC)])
     if len(head) < _HEADER.size:

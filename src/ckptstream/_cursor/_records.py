@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from typing import NamedTuple
 
@@ -83,3 +84,24 @@ class Claim(NamedTuple):
     reached: int | None
     pending: tuple[Record, ...]
     set_aside: tuple[Record, ...]
+
+
+def key_of(value: str) -> str | bytes:
+    """A path as the database keeps it: as text, or as bytes where it is not UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(value)
+    return value
+
+
+def number_of(text: str | None) -> int | None:
+    """A step as the database keeps it, which is as text: SQLite's integers end at 2**63."""
+    return None if text is None else int(text)
+
+
+def record_of(row: tuple[str | bytes, str, str | None, str, int, str]) -> Record:
+    """A row: name, generation, step, state, attempts, reason."""
+    name, generation, step, state, attempts, reason = row
+    memory = Memory(State(state), attempts, reason)
+    return Record(os.fsdecode(name), generation, number_of(step), memory)

@@ -89,19 +89,20 @@ def _is_full(path: str) -> bool:
     return False
 
 
-def check_file(path: str) -> None:
+def check_file(path: str, *, to_write: bool = True) -> None:
     """
     Refuse what is no cursor, without touching it: SQLite would begin to repair it.
 
     Raises:
         CursorError: It is none, is damaged, or is of a later version.
-        OSError: It cannot be read and written.
+        OSError: It cannot be read, or, to write it, not be written.
     """
     used = os.path.exists(lock_path(path))
     try:
-        header = read_header(path)
+        header = read_header(path, to_write=to_write)
         if not header.is_whole:
-            header = read_header(path)  # Others may have been at work on it.
+            # Others may have been at work on it.
+            header = read_header(path, to_write=to_write)
     except FileNotFoundError:
         return
     if header.is_blank and not used:

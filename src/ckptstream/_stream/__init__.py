@@ -2,6 +2,7 @@
 
 from ._engine import Engine
 from ._follow import follow
+from ._listing import Listed, Silent, everything
 from ._stream import CheckpointStream
 from ._tensorflow import (
     PathStream,
@@ -15,11 +16,14 @@ __all__ = [
     "CheckpointStream",
     "Done",
     "Engine",
+    "Listed",
     "PathStream",
+    "Silent",
     "StrPath",
     "TimeoutFn",
     "WatcherChoice",
     "checkpoints_iterator",
+    "everything",
     "follow",
     "latest_checkpoint",
     "wait_for_new_checkpoint",

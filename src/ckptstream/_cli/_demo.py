@@ -1,68 +1,55 @@
-"""The command line."""
+"""`ckptstream demo`: a simulated trainer, and what is seen of it."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import version
 
 import anyio
 
-from . import Checkpoint, follow
-from ._trainer import SimulatedTrainer
+from .. import Checkpoint, follow
+from .._trainer import SimulatedTrainer
+from ._errors import Refused
+from ._parser import Commands
+
+_EXAMPLES = """\
+examples:
+  ckptstream demo
+  ckptstream demo --layout orbax --count 20 --interval 0.5
+"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """
-    Run the command.
-
-    Returns:
-        The exit code: 0, 1 if checkpoints were lost, 2 for a wrong call, 130 after Ctrl-C.
-    """
-    options = _parser().parse_args(arguments)
-    try:
-        return _demo(options.layout, options.count, options.interval)
-    except (KeyboardInterrupt, asyncio.CancelledError):  # the latter on Python 3.10
-        return 130
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ckptstream", description="An async stream of new machine-learning checkpoints."
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version('ckptstream')}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    demo = commands.add_parser(
+def add(commands: Commands) -> argparse.ArgumentParser:
+    """Add the command."""
+    parser = commands.add_parser(
         "demo",
         help="watch a simulated trainer",
         description="Follow a simulated trainer's checkpoints in a temporary directory.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog=_EXAMPLES,
     )
-    demo.add_argument(
-        "--layout",
-        default="hf",
-        help="how it writes: hf, orbax, tensorflow, or a template such as 'step_{step}/DONE'",
-    )
-    demo.add_argument("--count", type=int, default=5, metavar="N", help="how many checkpoints")
-    demo.add_argument(
-        "--interval", type=float, default=1.0, metavar="SECONDS", help="time between two of them"
-    )
+    text = "how it writes: hf, orbax, tensorflow, or a template such as 'step_{step}/DONE' (hf)"
+    parser.add_argument("--layout", default="hf", help=text)
+    text = "how many checkpoints (5)"
+    parser.add_argument("--count", type=int, default=5, metavar="N", help=text)
+    text = "time between two of them (1)"
+    parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help=text)
+    parser.set_defaults(run=run)
     return parser
 
 
-def _demo(layout: str, count: int, interval: float) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Train and follow. Returns the exit code."""
+    layout, count, interval = options.layout, options.count, options.interval
     with tempfile.TemporaryDirectory(prefix="ckptstream-demo-") as directory:
         try:
             trainer = SimulatedTrainer(directory, layout, steps=count, interval=interval)
         except ImportError:
-            return _refuse("the demo needs aiofiles: pip install 'ckptstream[cli]'")
+            raise Refused("the demo needs aiofiles: pip install 'ckptstream[cli]'") from None
         except ValueError as error:
-            return _refuse(str(error))
+            raise Refused(str(error)) from None
         print(f"A simulated trainer saves {count} checkpoints to {directory}", flush=True)
         return anyio.run(partial(_follow, trainer, directory, layout, count, interval + 10))
 
@@ -96,8 +83,3 @@ def _line(checkpoint: Checkpoint, directory: str, late: float) -> str:
         f"{path:<16} step {checkpoint.step:<4} {checkpoint.layout:<12}"
         f" {late * 1000:.1f} ms after the trainer finished it"
     )
-
-
-def _refuse(reason: str) -> int:
-    print(f"ckptstream: {reason}", file=sys.stderr)
-    return 2

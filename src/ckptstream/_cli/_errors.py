@@ -1,0 +1,34 @@
+"""What the command line says of errors: one line each, on standard error."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+
+from .._errors import CheckpointGone, CursorError, PinUnsupported
+from .._model import printable
+
+NOBODY_READS = 141  # the exit code: as if SIGPIPE had ended it
+
+_SPEAKING = (CheckpointGone, CursorError, PinUnsupported, ImportError)
+
+
+class Refused(Exception):
+    """Raised for a wrong call, before anything is started; its text says what to do."""
+
+
+def say(text: str) -> None:
+    """Say something in one line, but not to nobody."""
+    with suppress(OSError, ValueError):  # It may be closed.
+        line = " ".join(printable(text).splitlines())
+        print(f"ckptstream: {line}", file=sys.stderr, flush=True)
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    if isinstance(error, _SPEAKING):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f": {error.filename!r}"
+        return f"{error.strerror}{where}"
+    return f"{type(error).__name__}: {error}: with --debug it says where"

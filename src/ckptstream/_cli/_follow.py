@@ -1,0 +1,164 @@
+"""`ckptstream follow`: each finished checkpoint as a line."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeAlias
+
+import anyio
+
+from .. import CheckpointStream, CursorError
+from .._stream import TimeoutFn
+from ._command import split
+from ._ending import GRACE, Ending
+from ._errors import Refused
+from ._exec import Executing, Plan, without_exec
+from ._lines import Lines
+from ._news import News, news_of
+from ._options import add_options, stream_of
+from ._parser import EXIT_CODES, Commands
+from ._processes import Processes, ask
+
+Work: TypeAlias = Callable[[CheckpointStream], Awaitable[None]]
+
+_EXAMPLES = f"""\
+Each line is a path; on a terminal its step and layout follow. What was missed, has failed or is
+set aside, and whatever else needs a person, is said on standard error.
+
+With --exec the commands write to standard output; with --output, which keeps that in files, there
+is a line for each checkpoint that is done. In COMMAND these words are replaced:
+  {{path}} {{step}} {{run}} {{layout}}  as with --json; a step that is none is empty
+  {{generation}}                 tells a checkpoint that was saved again from the first one
+  {{identifier}}                 names a file: another one for each name in each run
+Another single word in braces is refused, unless they are doubled; all other braces are text.
+COMMAND is split into words as by a shell, but no shell sees it without --shell. CKPTSTREAM_SLOT in
+its environment is a number from 0 to N - 1 that no other one of --jobs N has. An exit code other
+than 0 is a failed attempt, made again with --retries after 10 seconds, 20, 40 ..., then set aside.
+At a signal running commands are given time; what has not ended then is ended, and undone. A second
+signal ends all at once.
+
+examples:
+  ckptstream follow runs/7b
+  ckptstream follow 'sweeps/*/checkpoints' --json
+  ckptstream follow runs/7b --exec 'python eval.py {{path}} --step {{step}}' --cursor evals.db
+  ckptstream follow 'sweeps/*/checkpoints' --jobs 4 --output logs --cursor evals.db --retries 2 \\
+      --shell --exec 'CUDA_VISIBLE_DEVICES=$CKPTSTREAM_SLOT python eval.py {{path}}'
+  ckptstream follow runs/7b --timeout 0 | xargs -n 1 python eval.py
+  ckptstream follow runs/7b --layout 'step_{{step}}/DONE' --until-step 10000
+  ckptstream follow runs/7b --timeout 600 --timeout-cmd 'python has_ended.py 7b'
+
+{EXIT_CODES}"""
+
+
+def add(commands: Commands) -> argparse.ArgumentParser:
+    """Add the command."""
+    parser = commands.add_parser(
+        "follow",
+        help="print each checkpoint as soon as it is finished",
+        description="Print each checkpoint of these runs as soon as it is finished.",
+        epilog=_EXAMPLES,
+    )
+    add_options(parser)
+    text = "print an object with every field instead, one a line"
+    parser.add_argument("--json", action="store_true", help=text)
+    _add_commands(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_commands(parser: argparse.ArgumentParser) -> None:
+    text = "run this for each; {path} and others are replaced, see below; exit code 0: it is done"
+    parser.add_argument("--exec", metavar="COMMAND", help=text)
+    text = "how many commands run at once (1)"
+    parser.add_argument("--jobs", type=int, metavar="N", help=text)
+    text = "keep what each command writes, in a file of its own, rather than pass it through"
+    parser.add_argument("--output", metavar="DIR", help=text)
+    text = f"what running commands are given after a signal, before they are ended ({GRACE:g})"
+    parser.add_argument("--grace", type=float, metavar="SECONDS", help=text)
+    text = "asked when --timeout has expired: exit code 0 means that the training has ended"
+    parser.add_argument("--timeout-cmd", metavar="COMMAND", help=text)
+    text = "have the shell understand commands; what stands for a placeholder is quoted"
+    parser.add_argument("--shell", action="store_true", help=text)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Follow. Returns the exit code."""
+    processes = Processes()
+    timeout_fn = _timeout_fn(options, processes)
+    if options.exec is None:
+        without_exec(options)
+    grace = GRACE if options.grace is None else options.grace
+    if not 0 <= grace < math.inf:
+        raise Refused(f"--grace={grace} is not a length of time: give seconds, 0 or more")
+    stream = stream_of(options, timeout_fn)
+    plan = None if options.exec is None else Plan(options)  # The last: it makes a directory.
+    with news_of(options.debug) as news:
+        following = _Following(stream, grace, processes, news)
+        return anyio.run(following.run, plan, options.json)
+
+
+def _timeout_fn(options: argparse.Namespace, processes: Processes) -> TimeoutFn | None:
+    if options.timeout_cmd is None:
+        return None
+    if options.timeout is None:
+        raise Refused("--timeout-cmd is never asked without --timeout: give it, in seconds")
+    return partial(ask, processes, split("--timeout-cmd", options.timeout_cmd, options.shell))
+
+
+class _Following:
+    def __init__(
+        self, stream: CheckpointStream, grace: float, processes: Processes, news: News
+    ) -> None:
+        self._stream = stream
+        self._grace = grace
+        self._processes = processes
+        self._news = news
+
+    async def run(self, plan: Plan | None, as_json: bool) -> int:
+        """Until it ends; the exit code."""
+        ending = Ending(self._stream, self._grace, self._processes)
+        lines = Lines(as_json)
+        work: Work = partial(self._print, lines)
+        if plan is not None:
+            work = Executing(plan, self._processes, ending, lines, self._news).all
+        await _until(ending, partial(_in_block, self._stream, work))
+        status = self._stream.status()
+        all_done = self._news.sum_up(status, ending.reason or status.ended or "")
+        return int(not all_done) if ending.code is None else ending.code
+
+    async def _print(self, lines: Lines, stream: CheckpointStream) -> None:
+        async for checkpoint in stream:
+            await lines.write(checkpoint)
+            self._news.succeeded(checkpoint)
+
+
+async def _until(ending: Ending, work: Callable[[], Awaitable[None]]) -> None:
+    """Work until the end, or until a signal ends it."""
+    fault: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(ending.watch)
+        try:
+            with ending.scope:
+                await work()
+        except Exception as error:  # A task group would wrap it.
+            fault = error
+        tasks.cancel_scope.cancel()
+    if fault is not None:
+        raise fault
+
+
+async def _in_block(stream: CheckpointStream, work: Work) -> None:
+    entered = False
+    try:
+        async with stream:
+            entered = True
+            await work(stream)
+    except NotADirectoryError as error:
+        raise Refused(str(error)) from None
+    except CursorError as error:
+        if entered:
+            raise
+        raise Refused(str(error)) from None

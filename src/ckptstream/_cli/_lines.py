@@ -1,0 +1,81 @@
+"""Lines on standard output, written without blocking the event loop: a reader may be slow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import select
+from contextlib import suppress
+
+import anyio
+
+from .. import Checkpoint
+
+_STDOUT = 1
+_STRANGE = re.compile(r"[^A-Za-z0-9._=+-]+")
+_LONGEST = 80  # characters that an identifier has of each name
+
+
+class Lines:
+    """
+    Writes a line for each checkpoint.
+
+    Args:
+        as_json: Write an object with every field, rather than the path.
+    """
+
+    def __init__(self, as_json: bool) -> None:
+        self._json = as_json
+        # Only there is room for more than the path: `xargs` takes every word for an argument.
+        self._wordy = os.isatty(_STDOUT)
+        self._lock = anyio.Lock()
+
+    async def write(self, checkpoint: Checkpoint) -> None:
+        """
+        Write the line of one checkpoint.
+
+        Raises:
+            BrokenPipeError: Nobody reads it.
+        """
+        line = os.fsencode(f"{self._line(checkpoint)}\n")
+        async with self._lock:
+            while line:
+                with suppress(PermissionError):  # A file is always ready; it cannot be waited for.
+                    await anyio.wait_writable(_STDOUT)
+                # So much can be written to a pipe at once.
+                line = line[os.write(_STDOUT, line[: select.PIPE_BUF]) :]
+
+    def _line(self, checkpoint: Checkpoint) -> str:
+        if self._json:
+            return json.dumps(fields(checkpoint))
+        if self._wordy:
+            return f"{checkpoint.path}  step {checkpoint.step}  {checkpoint.layout}"
+        return checkpoint.path
+
+
+def fields(checkpoint: Checkpoint) -> dict[str, str | int | None]:
+    """All that is known of a checkpoint, by the names that the command line has for it."""
+    return {
+        "path": checkpoint.path,
+        "step": checkpoint.step,
+        "run": checkpoint.run,
+        "layout": checkpoint.layout,
+        "generation": checkpoint.generation,
+        "identifier": identifier(checkpoint),
+    }
+
+
+def identifier(checkpoint: Checkpoint) -> str:
+    """
+    A word that can be a file's name; another one for each name in each run.
+
+    Made of the last two names of the run's absolute path and the checkpoint's name, and of a hash
+    of both. The same from wherever the run is followed, whether pinned or not, and for each
+    generation.
+    """
+    run, name = os.path.abspath(checkpoint.run), os.path.basename(checkpoint.path)
+    digest = hashlib.blake2b(os.fsencode(f"{run}\0{name}"), digest_size=5).hexdigest()
+    words = "-".join(run.split("/")[-2:])[-_LONGEST:], name[-_LONGEST:], digest
+    return "-".join(_STRANGE.sub("_", word).strip("-._") for word in words).lstrip("-")

@@ -1,0 +1,224 @@
+"""`ckptstream ls`: what is there, finished or not, and why not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import anyio
+
+from .. import Checkpoint
+from .._cursor import Memory, Record, State, remembered
+from .._errors import CursorError
+from .._model import printable
+from .._stream import Listed, Silent, everything
+from ._errors import Refused, say
+from ._lines import identifier
+from ._options import add_layout, in_dashes
+from ._parser import Commands
+
+_EXAMPLES = """\
+For each checkpoint: its path, step, layout, size, the time since anything in it changed, and
+whether it is finished, or what it lacks. With --cursor, which any number of programs may have
+open, also whether it is done, is to be tried again, or is set aside, and why; and those that are
+gone, but not done.
+
+examples:
+  ckptstream ls runs/7b
+  ckptstream ls 'sweeps/*/checkpoints' --cursor evals.db
+  ckptstream ls runs/7b --json | jq 'select(.finished | not)'
+
+exit codes:
+  0  all directories could be read
+  1  one could not, or its storage does not answer
+  2  a wrong call: one is not there, for example
+"""
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+_AGES = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+def add(commands: Commands) -> argparse.ArgumentParser:
+    """Add the command."""
+    parser = commands.add_parser(
+        "ls",
+        help="list what is there, and why it is not finished",
+        description="List the checkpoints of these runs, finished and unfinished.",
+        epilog=_EXAMPLES,
+    )
+    text = "a run's directory, or a pattern in quotes: 'sweeps/*/checkpoints'"
+    parser.add_argument("directories", nargs="+", metavar="DIR", help=text)
+    add_layout(parser)
+    text = "say also what this file remembers: what is done, to be tried again, and set aside"
+    parser.add_argument("--cursor", metavar="FILE", help=text)
+    text = "print an object with every field instead, one a line"
+    parser.add_argument("--json", action="store_true", help=text)
+    parser.set_defaults(run=run)
+    return parser
+
+
+class _Item(NamedTuple):
+    listed: Listed
+    there: bool
+    size: int | None  # in bytes
+    age: float | None  # in seconds
+    memory: Memory | None
+
+    @property
+    def path(self) -> str:
+        return os.path.join(self.listed.run, self.listed.name)
+
+
+def run(options: argparse.Namespace) -> int:
+    """List. Returns the exit code."""
+    if not options.debug:  # A stream warns of what it waits for; here it is said below.
+        logging.getLogger("ckptstream").addHandler(logging.NullHandler())
+    directories = [os.path.expanduser(directory) for directory in options.directories]
+    try:
+        found, silent = anyio.run(everything, directories, options.layout)
+        items = list(_items(found, _memories(found, silent, options.cursor)))
+    except (TypeError, ValueError) as error:
+        raise Refused(in_dashes(error)) from None
+    except (NotADirectoryError, CursorError) as error:
+        raise Refused(str(error)) from None
+    if options.json:
+        lines = [json.dumps(_fields(item)) for item in items]
+    else:
+        lines = _columns([_words(item, options.cursor is not None) for item in items])
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+    listed = {item.listed.run for item in items}
+    return max([_explain(each) for each in silent if each.path not in listed], default=0)
+
+
+def _memories(
+    found: Sequence[Listed], silent: Sequence[Silent], cursor: str | None
+) -> dict[str, list[Record]]:
+    if cursor is None:
+        return {}
+    there: dict[str, list[tuple[str, str]]] = {each.path: [] for each in silent}
+    for each in found:
+        its = there.setdefault(each.run, [])
+        if each.generation is not None:
+            its.append((each.name, each.generation))
+    return remembered(os.path.expanduser(cursor), there)
+
+
+def _items(found: Sequence[Listed], memories: dict[str, list[Record]]) -> Iterator[_Item]:
+    """Those that are there, then those that are only remembered."""
+    now = time.time()
+    known = {(run, r.name, r.generation): r for run, its in memories.items() for r in its}
+    for each in found:
+        record = known.pop((each.run, each.name, each.generation or ""), None)
+        size, modified = _measure(each)
+        age = None if modified is None else max(0.0, now - modified)
+        yield _Item(each, True, size, age, None if record is None else record.memory)
+    for (directory, name, generation), record in known.items():
+        gone = Listed(directory, name, (), record.step, None, "it is gone", generation or None)
+        yield _Item(gone, False, None, None, record.memory)
+
+
+def _measure(listed: Listed) -> tuple[int, float | None]:
+    """How large it is, and when anything in it changed; what vanishes meanwhile does not count."""
+    size, modified = 0, list[float]()
+    for path in _paths(listed):
+        try:
+            found = os.lstat(path)
+        except OSError:
+            continue
+        modified.append(found.st_mtime)
+        size += found.st_size if not os.path.isdir(path) else 0
+    return size, max(modified, default=None)
+
+
+def _paths(listed: Listed) -> Iterator[str]:
+    for member in listed.members:
+        top = os.path.join(listed.run, member)
+        yield top
+        for directory, directories, files in os.walk(top):
+            yield from (os.path.join(directory, name) for name in (*directories, *files))
+
+
+def _fields(item: _Item) -> dict[str, object]:
+    listed, memory = item.listed, item.memory
+    path, generation = item.path, listed.generation or ""
+    checkpoint = Checkpoint(path, listed.step, listed.run, listed.layout or "", generation)
+    return {
+        "path": path,
+        "step": listed.step,
+        "run": listed.run,
+        "layout": listed.layout,
+        "generation": listed.generation,
+        "identifier": identifier(checkpoint),
+        "there": item.there,
+        "finished": listed.missing is None,
+        "missing": listed.missing,
+        "size": item.size,
+        "age": item.age,
+        "state": None if memory is None else memory.state.value,
+        "attempts": None if memory is None else memory.attempts,
+        "reason": None if memory is None else memory.reason,
+    }
+
+
+def _words(item: _Item, remembered: bool) -> tuple[str, ...]:
+    listed = item.listed
+    step = "-" if listed.step is None else str(listed.step)
+    state = "finished" if listed.missing is None else f"unfinished: {listed.missing}"
+    if remembered and (listed.missing is None or not item.there):
+        state = _state(item.memory)
+        state = state if item.there else f"gone, {state}"
+    return item.path, step, listed.layout or "-", _size(item.size), _age(item.age), state
+
+
+def _state(memory: Memory | None) -> str:
+    if memory is None or memory.state is State.SEEN:
+        return "not done yet"
+    attempts = "1 attempt" if memory.attempts == 1 else f"{memory.attempts} attempts"
+    if memory.state is State.FAILED:
+        return f"to be tried again after {attempts}: {memory.reason}"
+    if memory.state is State.SET_ASIDE:
+        return f"set aside after {attempts}: {memory.reason}"
+    return str(memory.state.value)
+
+
+def _size(size: int | None) -> str:
+    if size is None:
+        return "-"
+    number, power = float(size), 0
+    while number >= 999.5 and power < len(_UNITS) - 1:
+        number, power = number / 1000, power + 1
+    return f"{number:.{1 if power and number < 9.95 else 0}f} {_UNITS[power]}"
+
+
+def _age(age: float | None) -> str:
+    if age is None:
+        return "-"
+    for seconds, unit in _AGES:
+        if age >= seconds:
+            return f"{age // seconds:.0f} {unit}"
+    return f"{age:.0f} s"
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """As wide as need be; the last one, and what is not there, is not padded."""
+    shown = [tuple(" ".join(printable(cell).splitlines()) for cell in row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    padded = ((c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in shown)
+    return ["  ".join(row).rstrip() for row in padded]
+
+
+def _explain(silent: Silent) -> int:
+    """Say why there is nothing of it. Returns the exit code."""
+    reason = silent.reason.replace(" is not there yet", " is not there").replace(" yet", "")
+    if silent.looked and silent.answers and reason.startswith("waiting for"):
+        reason = "there are no checkpoints"
+    say(f"{silent.path}: {reason}")
+    if silent.looked and silent.answers:
+        return 0
+    return 2 if " is not there" in reason or reason.startswith("no directory") else 1

@@ -1,0 +1,90 @@
+"""What a stream says while nobody asks: on standard error, one line each when it happens."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from traceback import format_exception
+
+from .._model import Checkpoint, Status
+from ._errors import say
+
+_KEYWORDS = {"timeout_fn": "--timeout-cmd", "until_step": "--until-step"}
+
+
+class News(logging.Handler):
+    """
+    Says what the stream has logged, and keeps count for a summary.
+
+    Args:
+        debug: Say more, with tracebacks.
+
+    Attributes:
+        done: How many were done.
+        undone: How many were begun, and are neither done nor have failed.
+    """
+
+    def __init__(self, debug: bool) -> None:
+        super().__init__(logging.DEBUG if debug else logging.WARNING)
+        self._debug = debug
+        self.done = self.undone = 0
+        self._failed = set[tuple[str, str, str]]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it."""
+        say(record.getMessage())
+        if self._debug and record.exc_info is not None:
+            for line in "".join(format_exception(record.exc_info[1])).splitlines():
+                say(line)
+
+    def succeeded(self, checkpoint: Checkpoint) -> None:
+        """It is done."""
+        self.done += 1
+        self._failed.discard(_identity(checkpoint))
+
+    def failed(self, checkpoint: Checkpoint) -> None:
+        """An attempt has failed."""
+        self._failed.add(_identity(checkpoint))
+
+    def sum_up(self, status: Status, why: str) -> bool:
+        """Say how it ended. Returns whether all is done."""
+        aside = {each.path for run in status.runs for each in run.set_aside}
+        failed = {os.path.join(run, name) for run, name, _ in self._failed} - aside
+        missed = sum(run.missed_count for run in status.runs)
+        silent = [run.run for run in status.runs if run.unanswered is not None]
+        counts = {
+            "undone": self.undone,
+            "failed": len(failed),
+            "missed": missed,
+            "set aside": len(aside),
+        }
+        text = [f"{self.done} done", *(f"{n} {what}" for what, n in counts.items() if n)]
+        if silent:
+            text.append(f"the storage does not answer: {', '.join(silent)}")
+        for keyword, option in _KEYWORDS.items():
+            why = why.replace(keyword, option)
+        say(f"ended: {why}: {', '.join(text)}")
+        return not (failed or aside or silent or missed)
+
+
+def _identity(checkpoint: Checkpoint) -> tuple[str, str, str]:
+    """The same for each of its pins."""
+    return checkpoint.run, os.path.basename(checkpoint.path), checkpoint.generation
+
+
+@contextmanager
+def news_of(debug: bool) -> Generator[News]:
+    """While it is open, all that is logged is said, and by nobody else."""
+    news, logger = News(debug), logging.getLogger("ckptstream")
+    before = logger.level, logger.propagate
+    logger.addHandler(news)
+    logger.setLevel(news.level)
+    logger.propagate = False
+    try:
+        yield news
+    finally:
+        logger.removeHandler(news)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]

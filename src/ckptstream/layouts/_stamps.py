@@ -13,7 +13,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 def read_stamp(path: str, key: str, evidence: Evidence) -> int | None:
     """
-    The nanoseconds since 1970 of a date in a JSON file, or None if there is none.
+    The nanoseconds since 1970 of a date in a JSON file, as `isoformat` writes it; None without one.
 
     Without a time zone it counts as UTC.
     """

@@ -145,7 +145,7 @@ async def later_looks(
         for number in range(commits + 2):  # the first two are not counted
             commit = tree.prepare()
             waiting = asyncio.create_task(anext(stream))
-            await _idle(looks, stream, watcher)
+            await _idle(looks, stream, watcher, max(_REST, tree.count * _REST / 100))
             gc.collect()
             await asyncio.sleep(_REST)
             looks.clear()
@@ -167,7 +167,7 @@ def _later(looks: list[Timed], watcher: str, heard: float) -> Later:
 
 
 async def _idle(
-    looks: list[Timed], stream: ckptstream.CheckpointStream, watcher: Literal["auto", "poll"]
+    looks: list[Timed], stream: ckptstream.CheckpointStream, watcher: str, rest: float
 ) -> None:
     """Wait until the stream has nothing left to do but to wait."""
     until, seen = time.monotonic() + _PATIENCE, -1
@@ -178,4 +178,5 @@ async def _idle(
     ):
         assert time.monotonic() < until, str(stream.status())[:1000]
         seen = len(looks)
-        await asyncio.sleep(_REST)
+        # A status that names ten thousand unfinished ones takes the interpreter from the look.
+        await asyncio.sleep(rest)

@@ -100,7 +100,7 @@ def _hinted(request: Request) -> set[str]:
     return {hint if match is None else match[0] for hint, match in matches.items()}
 
 
-def hinted(request: Request) -> Candidates:
+def hinted(request: Request, alive: Callable[[], None]) -> Candidates:
     """By the events since the last look: however many others lie here, it costs the same."""
     groups = dict[str, set[str]]()
     if any(layout.pointer in request.hints for layout in request.pointers):
@@ -112,12 +112,15 @@ def hinted(request: Request) -> Candidates:
             groups.setdefault(name, set()).update(request.entries[name].members)
         if matched is not None:
             groups.setdefault(name, set()).add(hint)
-    return _still_there(request, groups)
+    return _still_there(request, groups, alive)
 
 
-def _still_there(request: Request, groups: dict[str, set[str]]) -> Candidates:
+def _still_there(
+    request: Request, groups: dict[str, set[str]], alive: Callable[[], None]
+) -> Candidates:
     found, arrived = Candidates(), _arrived(request)
     for name, members in groups.items():
+        alive()  # What has settled are ten thousand at once, which took a busy machine a second.
         there = {m for m in members if os.path.lexists(os.path.join(request.directory, m))}
         if there:
             found.groups[name] = there

@@ -69,7 +69,7 @@ class _Looking:
         elif full:
             candidates, ground = listed(request, ground, modified, alive)
         else:
-            candidates = hinted(request)
+            candidates = hinted(request, alive)
         self.result.ground = ground
         self._look_into(candidates, alive)
         if full and not unchanged and self._nobody_recognises(candidates):

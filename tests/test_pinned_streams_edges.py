@@ -31,7 +31,7 @@ from test_pinned_streams import content, delete, follow, noticed, train
 import ckptstream
 import ckptstream.sync
 from ckptstream import Checkpoint, CheckpointStream
-from ckptstream._pins import _claims
+from ckptstream._pins import _claims, _trees
 from ckptstream.layouts import Evidence
 from ckptstream.testing import ManualWatcher
 
@@ -146,7 +146,7 @@ async def test_the_storage_hangs_when_the_block_is_left(
         answers.wait()
         remove(directory, alive)
 
-    remove = _claims.remove
+    remove = _trees.remove
     runs = [tmp_path / f"run-{number}" for number in range(6)]
     for run in runs:
         run.mkdir()

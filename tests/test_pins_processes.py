@@ -4,6 +4,8 @@ Whose a pin is: a living process keeps its own, a dead one's is removed by the n
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -11,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,6 +89,13 @@ def names(ckpt: Checkpoint) -> set[str]:
     The pins that are there, by their directories' names.
     """
     return {name for name in left(Path(ckpt.run)) if not name.endswith(".lock")}
+
+
+def owner(pinned: Checkpoint) -> str:
+    """
+    What the name of its owner's file begins with, which lies beside the pin.
+    """
+    return pinned.run.rpartition(".")[0]
 
 
 def test_a_killed_processs_pin_is_removed_by_the_next(ckpt: Checkpoint, tmp_path: Path) -> None:
@@ -294,8 +304,8 @@ def test_a_collector_takes_the_file_before_it_is_locked(
     """
     paths = attempts(monkeypatch, os.unlink)
     with pin(ckpt) as pinned:
-        assert f"{pinned.run}.lock" == paths[1]
-        assert {f"{os.path.basename(pinned.run)}.lock", os.path.basename(pinned.run)} == set(
+        assert f"{owner(pinned)}.lock" == paths[1]
+        assert {os.path.basename(paths[1]), os.path.basename(pinned.run)} == set(
             left(tmp_path / "run")
         )
 
@@ -328,7 +338,7 @@ def test_a_collector_holds_the_lock(
 
         paths = attempts(monkeypatch, lock)
         with pin(ckpt) as pinned:
-            assert f"{pinned.run}.lock" == paths[1]
+            assert f"{owner(pinned)}.lock" == paths[1]
         other.go_on()
         assert 0 == other.process.wait()
 
@@ -372,7 +382,8 @@ def test_two_collectors_of_one_pin(
 
     def collect_too(path: str, *, dir_fd: int | None = None) -> None:
         monkeypatch.setattr(os, "unlink", unlink)
-        monkeypatch.setattr(_claims, "_open", {})  # as if it were another process's
+        # as if it were another process
+        monkeypatch.setattr(_claims, "_filesystems", {})
         _claims.collect(root, lambda: None)
         unlink(path, dir_fd=dir_fd)
 
@@ -421,3 +432,137 @@ def test_a_directory_that_is_not_ones_own(ckpt: Checkpoint, tmp_path: Path) -> N
             pass
     finally:
         tmp_path.chmod(0o755)
+
+
+# A process needs one descriptor for all of its pins.
+
+
+def runs_in(tmp_path: Path, count: int) -> list[Checkpoint]:
+    """
+    Checkpoints of runs that do not lie side by side.
+    """
+    return [checkpoint_in(tmp_path / f"sweep-{number}" / "run") for number in range(count)]
+
+
+def test_pins_share_one_descriptor(ckpt: Checkpoint, tmp_path: Path) -> None:
+    """
+    However many there are, and in however many directories: the owner's file has a link in each.
+    """
+    others = runs_in(tmp_path, 3)
+    before = set(os.listdir("/proc/self/fd"))
+    with contextlib.ExitStack() as stack:
+        pins = [stack.enter_context(pin(each)) for each in (ckpt, ckpt, *others, *others)]
+        opened = set(os.listdir("/proc/self/fd")) - before
+        inodes = {os.stat(f"{owner(pinned)}.lock").st_ino for pinned in pins}
+
+        assert 8 == len({pinned.path for pinned in pins})
+        assert (1, 1) == (len(inodes), len(opened))
+
+    assert before == set(os.listdir("/proc/self/fd"))
+    assert ["run", "sweep-0", "sweep-1", "sweep-2"] == sorted(os.listdir(tmp_path))
+    assert all(["run"] == os.listdir(Path(each.run).parent) for each in others)
+
+
+def test_the_dead_one_had_pins_in_many_directories(tmp_path: Path) -> None:
+    """
+    The first one who comes to a directory removes what is there; threads do not hinder each other.
+    """
+    runs = runs_in(tmp_path, 4)
+    program = """
+    import contextlib
+    with contextlib.ExitStack() as stack:
+        for number in range(4):
+            run = os.path.join(os.path.dirname(sys.argv[1]), "..", f"sweep-{number}", "run")
+            [ckpt] = ckptstream.sync.follow(os.path.realpath(run), layout="hf", timeout=0)
+            stack.enter_context(ckptstream.sync.pin(ckpt))
+        say("pinned")
+    """
+    with other_process(runs[0], program) as other:
+        assert "pinned" == other.hear()
+        with pin(runs[0]) as own:
+            assert {os.path.basename(own.run)} < names(runs[0])
+        other.kill()
+    assert all(2 == len(left(Path(each.run))) for each in runs)
+    roots = [str(Path(each.run).parent / DIRECTORY) for each in runs]
+    with ThreadPoolExecutor(len(roots)) as threads:
+        list(threads.map(lambda root: _claims.collect(root, lambda: None), roots))
+
+    assert all([] == left(Path(each.run)) for each in runs)
+
+
+def test_a_pin_stays_alive_after_the_directory_of_the_first_one_is_left(
+    ckpt: Checkpoint, tmp_path: Path
+) -> None:
+    """
+    In which its owner's file was made.
+    """
+    (other,) = runs_in(tmp_path, 1)
+    with contextlib.ExitStack() as stack:
+        with pin(ckpt):
+            kept = stack.enter_context(pin(other))
+        with other_process(other) as process:
+            process.hear()
+            process.kill()
+        assert 7 == len(files_of(kept))
+        with pin(ckpt) as again:
+            assert os.path.samefile(f"{owner(again)}.lock", f"{owner(kept)}.lock")
+
+
+def test_the_owners_file_is_deleted(ckpt: Checkpoint, tmp_path: Path) -> None:
+    """
+    By somebody who tidies up: the next pin has an owner with a file again.
+    """
+    with pin(ckpt) as first:
+        os.unlink(f"{owner(first)}.lock")
+        with pin(ckpt) as second, other_process(ckpt) as other:
+            other.hear()
+            assert 7 == len(files_of(second))
+            assert os.path.exists(f"{owner(second)}.lock")
+
+    with pin(ckpt):
+        pass
+    assert ["run"] == os.listdir(tmp_path)
+
+
+def test_one_filesystem_mounted_at_two_places(
+    ckpt: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A link cannot lead from one to the other: there are two owners.
+    """
+    (other,) = runs_in(tmp_path, 1)
+    link = os.link
+
+    def refuse(source: str, target: str) -> None:
+        if source.endswith(".lock"):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), source, None, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pin(ckpt) as first, pin(other) as second, pin(other) as third:
+        assert not os.path.samefile(f"{owner(first)}.lock", f"{owner(second)}.lock")
+        assert owner(second) == owner(third)
+
+    assert ([], []) == (left(Path(ckpt.run)), left(Path(other.run)))
+
+
+def test_what_could_not_be_removed_while_another_pin_lives(ckpt: Checkpoint) -> None:
+    """
+    The next pin tries again, though its owner is alive.
+    """
+    rmdir = os.rmdir
+
+    def refuse(path: str, *, dir_fd: int | None = None) -> None:
+        if path == "checkpoint-1":
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
+        rmdir(path, dir_fd=dir_fd)
+
+    with pin(ckpt) as living:
+        with pytest.MonkeyPatch.context() as monkeypatch, pin(ckpt) as stays:
+            monkeypatch.setattr(os, "rmdir", refuse)
+        assert os.path.exists(stays.run)
+        with pin(ckpt):
+            assert not os.path.exists(stays.run)
+            assert 7 == len(files_of(living))
+
+    assert [] == left(Path(ckpt.run))

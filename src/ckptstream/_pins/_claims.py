@@ -1,13 +1,4 @@
-"""
-Who owns which pin.
-
-A pin is a directory and, beside it, a file that its process keeps locked. The kernel lets go of
-the lock when the process dies, however it dies, and network filesystems know it between hosts; a
-number of a process says nothing on another host, and may be another one's tomorrow.
-
-A POSIX lock belongs to a process, and is lost when the process closes any descriptor of the file.
-So nobody here opens a lock file of which this process already has a descriptor.
-"""
+"""The pins of this process, on each filesystem, and the removal of what the dead have left."""
 
 from __future__ import annotations
 
@@ -15,29 +6,80 @@ import contextlib
 import errno
 import logging
 import os
-import sys
+import threading
 from collections.abc import Callable
 
-if sys.platform != "win32":
-    import fcntl
+from ._owners import Owner, is_own, make_owner, owners, remove_dead
+from ._trees import remove
 
 logger = logging.getLogger("ckptstream.pins")
 
-_LOCK = ".lock"
 _TRIES = 100
-# The pins of which this process has the lock file open. The number of the process is part of the
-# key, since a forked child inherits this, but no lock.
-_open: dict[tuple[int, str], object] = {}
 
 
-def _enter(token: str) -> bool:
-    """Say that this process opens a pin's lock file; False if it has it open already."""
-    mine = object()
-    return _open.setdefault((os.getpid(), token), mine) is mine  # in one step, for all threads
+class _Filesystem:
+    """
+    The owners on one filesystem that are this process.
+
+    Attributes:
+        lock: Held by the thread that opens, locks or closes an owner's file. One for each
+            filesystem, since one of them may hang.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._owners = list[Owner]()
+
+    def claim(self, root: str) -> Claim | None:
+        """A new pin; None if others were faster."""
+        owner = self._owner(root)
+        if owner is None:
+            return None
+        return Claim(self, owner, root, owner.add(root))
+
+    def _owner(self, root: str) -> Owner | None:
+        known = next((owner for owner in self._owners if owner.is_in(root)), None)
+        if known is None:
+            known = next((owner for owner in self._owners if owner.link(root)), None)
+        if known is not None:
+            return known
+        made = make_owner(root)
+        if made is not None:
+            self._owners.append(made)
+        return made
+
+    def discard(self, owner: Owner, root: str, name: str) -> None:
+        """
+        Forget a pin, and its owner with the last one.
+
+        Raises:
+            OSError: If its link cannot be removed.
+        """
+        with self.lock:
+            try:
+                owner.discard(root, name)
+            finally:
+                if not owner.pins:
+                    self._owners.remove(owner)
+                    owner.close()
+
+    def collect(self, root: str, token: str, alive: Callable[[], None]) -> None:
+        """Remove the pins of *token* if it has died; if it is this process, those not in use."""
+        with self.lock:
+            if not is_own(token):
+                remove_dead(root, token, alive)
+            for owner in self._owners:
+                if owner.token == token:
+                    owner.remove_unused(root, alive)
 
 
-def _leave(token: str) -> None:
-    _open.pop((os.getpid(), token), None)
+# The number of the process is part of the key: a forked child inherits this, but no lock.
+_filesystems: dict[tuple[int, int], _Filesystem] = {}
+
+
+def _filesystem(root: str) -> _Filesystem:
+    key = os.getpid(), os.stat(root).st_dev
+    return _filesystems.setdefault(key, _Filesystem())  # in one step, for all threads
 
 
 class Claim:
@@ -48,11 +90,12 @@ class Claim:
         directory: Where its links lie. It is the owner's to make.
     """
 
-    def __init__(self, root: str, token: str, lock: int) -> None:
-        self.directory = os.path.join(root, token)
+    def __init__(self, filesystem: _Filesystem, owner: Owner, root: str, name: str) -> None:
+        self.directory = os.path.join(root, name)
+        self._filesystem = filesystem
+        self._owner: Owner | None = owner
         self._root = root
-        self._token = token
-        self._lock: int | None = lock
+        self._name = name
         self._process = os.getpid()
 
     def release(self, alive: Callable[[], None]) -> None:
@@ -61,24 +104,19 @@ class Claim:
 
         In a forked child nothing is removed: the pin is the parent's.
         """
-        lock, self._lock = self._lock, None
-        if lock is None:
-            return
-        if self._process != os.getpid():
-            os.close(lock)
+        owner, self._owner = self._owner, None
+        if owner is None or self._process != os.getpid():
             return
         try:
-            remove(self.directory, alive)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.directory + _LOCK)
+            try:
+                remove(self.directory, alive)
+            finally:
+                self._filesystem.discard(owner, self._root, self._name)
         except OSError as error:
             where = self.directory.encode("utf-8", "backslashreplace").decode()
             # As text: with an error a record would keep all that its traceback refers to.
             why = str(error)
             logger.warning("%s: cannot be removed, the next pin here tries again: %s", where, why)
-        finally:
-            os.close(lock)
-            _leave(self._token)
         with contextlib.suppress(OSError):  # Others are in it, or it is gone already.
             os.rmdir(self._root)
 
@@ -91,113 +129,32 @@ def claim(root: str) -> Claim:
         OSError: If nothing can be made or locked there.
     """
     for _ in range(_TRIES):
-        # The beginning is for people who wonder; what makes it unique is the end.
-        host = os.uname().nodename.replace("/", "_")
-        token = f"{host}-{os.getpid()}-{os.urandom(8).hex()}"
         with contextlib.suppress(FileExistsError):
             os.mkdir(root)
-        _enter(token)
         try:
-            made = _claim(root, token)
+            # Another one may have released the last pin, and removed the directory.
+            with contextlib.suppress(FileNotFoundError):
+                here = _filesystem(root)
+                with here.lock:
+                    claimed = here.claim(root)
+                if claimed is not None:
+                    return claimed
         except BaseException:
-            _leave(token)
             with contextlib.suppress(OSError):
                 os.rmdir(root)
             raise
-        if made is not None:
-            return made
-        _leave(token)
     raise OSError(errno.EAGAIN, "others keep removing what is made here", root)
 
 
-def _claim(root: str, token: str) -> Claim | None:
-    """Make and lock a pin's file; None if others were faster."""
-    path = os.path.join(root, token + _LOCK)
-    try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    except FileNotFoundError:
-        return None  # Another one has released the last pin, and removed the directory.
-    try:
-        # Not locked yet, it looked like a dead one's: a collector may have it, or have removed it.
-        if _try_lock(lock) and _is_linked(lock, path):
-            return Claim(root, token, lock)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-        os.close(lock)
-        raise
-    os.close(lock)
-    return None
-
-
-def _try_lock(lock: int) -> bool:
-    """Whether nobody else has it locked."""
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in {errno.EACCES, errno.EAGAIN}:
-            return False
-        raise
-    return True
-
-
-def _is_linked(lock: int, path: str) -> bool:
-    try:
-        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(lock))
-    except FileNotFoundError:
-        return False
-
-
 def collect(root: str, alive: Callable[[], None]) -> None:
-    """Remove the pins below *root* whose owners have died."""
+    """Remove the pins below *root* whose owners have died, and what could not be removed before."""
     try:
-        names = os.listdir(root)
+        tokens = owners(root)
+        here = _filesystem(root)
     except OSError:
         return  # It is not there, most likely; any other trouble is met again by who makes a pin.
-    for name in names:
-        if name.endswith(_LOCK):
-            _collect(root, name.removesuffix(_LOCK), alive)
-
-
-def _collect(root: str, token: str, alive: Callable[[], None]) -> None:
-    if not _enter(token):
-        return  # This process's own.
-    lock = None
-    try:
-        lock = os.open(os.path.join(root, token + _LOCK), os.O_RDWR | os.O_CLOEXEC)
-        dead = _try_lock(lock)
-    except OSError:
-        dead = False  # Another collector was faster, or it is another user's.
-    if lock is not None and dead:
-        Claim(root, token, lock).release(alive)
-        return
-    if lock is not None:
-        os.close(lock)
-    _leave(token)
-
-
-def remove(directory: str, alive: Callable[[], None]) -> None:
-    """
-    Remove a directory and all below it, if it is there; another one may be about it, too.
-
-    Raises:
-        OSError: If something cannot be removed.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        for _, directories, files, here in os.fwalk(directory, topdown=False):
-            for name in files:
-                alive()
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name, dir_fd=here)
-            for name in directories:
-                _remove_directory(name, here)
-        os.rmdir(directory)
-
-
-def _remove_directory(name: str, here: int) -> None:
-    try:
-        os.rmdir(name, dir_fd=here)
-    except FileNotFoundError:
-        pass
-    except NotADirectoryError:  # A symbolic link to one.
-        os.unlink(name, dir_fd=here)
+    for token in tokens:
+        here.collect(root, token, alive)
+    if tokens:
+        with contextlib.suppress(OSError):  # Others are in it, or it is gone already.
+            os.rmdir(root)

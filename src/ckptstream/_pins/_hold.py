@@ -9,9 +9,10 @@ from collections.abc import Callable
 from .._errors import PinUnsupported
 from .._model import Checkpoint
 from ..layouts import Layout
-from ._claims import Claim, claim, collect, remove
+from ._claims import Claim, claim, collect
 from ._links import Links, explain
 from ._subject import Subject
+from ._trees import remove
 
 # Beside the run, not in it: some frameworks take every name there for a checkpoint. No pattern of
 # `follow`, and no framework's own, matches a leading dot.

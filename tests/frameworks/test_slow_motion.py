@@ -103,11 +103,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-# A framework saves once for all tests of what was seen: in one worker, if there are several.
-EACH_FRAMEWORK = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SAVINGS]
-
-
-@pytest.fixture(scope="module", params=EACH_FRAMEWORK)
+@pytest.fixture(scope="module", params=SAVINGS)
 def shown(
     request: pytest.FixtureRequest, library: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Shown]:

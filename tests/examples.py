@@ -18,6 +18,15 @@ CONSOLE = re.compile(
     r"\$ (?P<command>(?:[^\n]*\\\n)*[^\n]*\n)(?P<output>.*?)```\n",
     re.DOTALL,
 )
+SCRIPT = re.compile(r"<!-- test: (?P<name>[\w-]+) -->\n```bash\n(?P<script>.*?)```\n", re.DOTALL)
+
+
+def script(name: str) -> str:
+    """
+    The README's shell script of that name.
+    """
+    [found] = [match for match in SCRIPT.finditer(README.read_text()) if match["name"] == name]
+    return found["script"]
 
 
 def blocks(name: str) -> list[tuple[str, str]]:

@@ -398,7 +398,10 @@ def test_a_killed_follower_loses_nothing(home: Path) -> None:
         (["--exec", "./evla {path}"], "no program './evla': check its name"),
         (["--exec", "echo 'x"], "close each quotation mark"),
         (["--exec", "true", "--jobs", "0"], "--jobs=0 is too few"),
-        (["--exec", "true", "--jobs", "two"], "--jobs: invalid int value: 'two'"),
+        (
+            ["--exec", "true", "--jobs", "two"],
+            "'--jobs': 'two' is not a valid integer",
+        ),
         (["--exec", "true", "--grace", "-1"], "--grace=-1.0 is not a length of time"),
         (["--exec", "true", "--json"], "--json has nowhere to go"),
         (["--exec", "true", "--output", "file/logs"], "--output: Not a directory"),

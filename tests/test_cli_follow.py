@@ -14,7 +14,7 @@ import pytest
 from commands import ckptstream, shell, started, train
 from observing import mark_done
 
-from ckptstream._cli._parser import parser
+from ckptstream._cli._main import WHOLE
 from ckptstream.testing import save
 
 INTERRUPTS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
@@ -256,9 +256,12 @@ def test_what_is_waited_for_is_said(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "required: DIR"),
+        ([], "Missing argument 'DIR...'"),
         (["runs/7b", "--layout", "hff"], "--layout='hff' is not known (did you mean 'hf'?)"),
-        (["runs/7b", "--timeout", "soon"], "--timeout: invalid float value: 'soon'"),
+        (
+            ["runs/7b", "--timeout", "soon"],
+            "'--timeout': 'soon' is not a valid float",
+        ),
         (["runs/7b", "--timeout", "-1"], "--timeout=-1.0 is not a length of time"),
         (["runs/7b", "--retries", "-1"], "--retries=-1 is too few"),
         (["runs/7b", "--until-step", "-1"], "--until-step=-1 is negative"),
@@ -297,7 +300,7 @@ def test_where_an_error_comes_from(home: Path) -> None:
     assert 1 == done.returncode
 
 
-@pytest.mark.parametrize("name", ["", "follow", "ls", "demo"])
+@pytest.mark.parametrize("name", ["", "follow", "ls", "doctor", "demo"])
 def test_help_has_examples(home: Path, name: str) -> None:
     """
     Each of them is understood.
@@ -309,4 +312,8 @@ def test_help_has_examples(home: Path, name: str) -> None:
 
     assert examples
     for example in examples:
-        assert callable(parser().parse_args(shlex.split(example)[1:]).run)
+        name, *words = shlex.split(example)[1:]
+        with WHOLE.make_context("ckptstream", [name, *words]) as context:
+            command = WHOLE.get_command(context, name)
+            assert command is not None
+            assert command.make_context(name, words, parent=context).params

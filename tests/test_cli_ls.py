@@ -210,7 +210,7 @@ def test_what_was_missed_is_in_the_exit_code(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
-        ([], "required: DIR", 2),
+        ([], "Missing argument 'DIR...'", 2),
         (["nowhere"], "nowhere: the directory is not there", 2),
         (["no/*/run"], "no/*/run: the directory is not there", 2),
         (["runs/*/none"], "runs/*/none: no directory matches", 2),

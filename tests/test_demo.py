@@ -107,7 +107,7 @@ def test_demo_without_aiofiles_says_what_to_install() -> None:
         (["demo", "--layout", "hff"], "layout='hff' is not known"),
         (["demo", "--count", "0"], "steps=0 saves nothing"),
         (["demo", "--interval", "nan"], "interval=nan is no time"),
-        ([], "required: COMMAND"),
+        ([], "Missing command"),
     ],
 )
 def test_wrong_call_exits_with_2(arguments: list[str], message: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
@@ -12,8 +11,8 @@ import anyio
 
 from .. import Checkpoint, follow
 from .._trainer import SimulatedTrainer
+from ._command_line import LayoutName, command, value
 from ._errors import Refused
-from ._parser import Commands
 
 _EXAMPLES = """\
 examples:
@@ -22,27 +21,7 @@ examples:
 """
 
 
-def add(commands: Commands) -> argparse.ArgumentParser:
-    """Add the command."""
-    parser = commands.add_parser(
-        "demo",
-        help="watch a simulated trainer",
-        description="Follow a simulated trainer's checkpoints in a temporary directory.",
-        epilog=_EXAMPLES,
-    )
-    text = "how it writes: hf, orbax, tensorflow, or a template such as 'step_{step}/DONE' (hf)"
-    parser.add_argument("--layout", default="hf", help=text)
-    text = "how many checkpoints (5)"
-    parser.add_argument("--count", type=int, default=5, metavar="N", help=text)
-    text = "time between two of them (1)"
-    parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help=text)
-    parser.set_defaults(run=run)
-    return parser
-
-
-def run(options: argparse.Namespace) -> int:
-    """Train and follow. Returns the exit code."""
-    layout, count, interval = options.layout, options.count, options.interval
+def _demo(layout: str, count: int, interval: float, debug: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="ckptstream-demo-") as directory:
         try:
             trainer = SimulatedTrainer(directory, layout, steps=count, interval=interval)
@@ -52,6 +31,26 @@ def run(options: argparse.Namespace) -> int:
             raise Refused(str(error)) from None
         print(f"A simulated trainer saves {count} checkpoints to {directory}", flush=True)
         return anyio.run(partial(_follow, trainer, directory, layout, count, interval + 10))
+
+
+DEMO = command(
+    "demo",
+    _demo,
+    short="Watch a simulated trainer.",
+    long="Follow a simulated trainer's checkpoints in a temporary directory.",
+    examples=_EXAMPLES,
+    parameters=(
+        value(
+            "--layout",
+            "How it writes: hf, orbax, tensorflow, or a name such as 'step_{step}/DONE' (hf).",
+            "LAYOUT",
+            LayoutName(),
+            "hf",
+        ),
+        value("--count", "How many checkpoints (5).", "N", int, 5),
+        value("--interval", "Time between two of them (1).", "SECONDS", float, 1.0),
+    ),
+)
 
 
 async def _follow(

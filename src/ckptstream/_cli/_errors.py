@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 
 from .._errors import CheckpointGone, CursorError, PinUnsupported
 from .._model import printable
@@ -19,9 +20,26 @@ class Refused(Exception):
 
 def say(text: str) -> None:
     """Say something in one line, but not to nobody."""
+    line = " ".join(printable(text).splitlines())
+    _speakers[-1](f"ckptstream: {line}")
+
+
+@contextmanager
+def said_by(speaker: Callable[[str], None]) -> Generator[None]:
+    """While it is open, lines are given to *speaker*, who knows where there is room for them."""
+    _speakers.append(speaker)
+    try:
+        yield
+    finally:
+        _speakers.remove(speaker)
+
+
+def _print(line: str) -> None:
     with suppress(OSError, ValueError):  # It may be closed.
-        line = " ".join(printable(text).splitlines())
-        print(f"ckptstream: {line}", file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
+
+
+_speakers: list[Callable[[str], None]] = [_print]
 
 
 def one_line(error: BaseException) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import os
 import signal
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 
 import anyio
@@ -19,11 +19,25 @@ from ._ending import Ending
 from ._errors import NOBODY_READS, Refused, one_line
 from ._lines import Lines, fields, identifier
 from ._news import News
+from ._options import StreamOptions
 from ._processes import Processes
 
 _NOT_STARTED = 127  # the exit code that a shell has for it
 _TOGETHER = 1.0  # seconds within which a signal reaches all processes
 _NEED_EXEC = ("jobs", "output", "grace", "pin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FollowOptions(StreamOptions):
+    """What was said of a stream, and of commands."""
+
+    json: bool
+    exec: str | None
+    jobs: int | None
+    output: str | None
+    grace: float | None
+    timeout_cmd: str | None
+    shell: bool
 
 
 class Plan:
@@ -34,8 +48,8 @@ class Plan:
         Refused: It makes no sense.
     """
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.template = Template("--exec", options.exec, options.shell)
+    def __init__(self, options: FollowOptions) -> None:
+        self.template = Template("--exec", options.exec or "", options.shell)
         self.jobs: int = 1 if options.jobs is None else options.jobs
         if self.jobs < 1:
             raise Refused(f"--jobs={self.jobs} is too few: give 1 or more")
@@ -56,7 +70,7 @@ class Plan:
             raise Refused(f"--output={directory!r} cannot be written: name another directory")
 
 
-def without_exec(options: argparse.Namespace) -> None:
+def without_exec(options: FollowOptions) -> None:
     """Raises `Refused` if anything was said of commands though there are none."""
     for name in _NEED_EXEC:
         if getattr(options, name) not in (None, False):
@@ -90,10 +104,12 @@ class Executing:
             await self._settle(stream, checkpoint)
         finally:
             self._begun -= 1
+            self._news.left(checkpoint)
             self._leave()
 
     async def _settle(self, stream: CheckpointStream, checkpoint: Checkpoint) -> None:
         try:
+            await self._news.arrived(checkpoint, evaluated=True)
             with self._slot() as slot:
                 code, reason = await self._attempt(checkpoint, slot)
             if code != 0 and await self._is_ending(code):

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
 from .. import CheckpointStream, CursorError
 from .._stream import TimeoutFn
+from ._activity import Activities
 from ._command import split
+from ._command_line import EXIT_CODES, FileName, command, flag, value
 from ._ending import GRACE, Ending
 from ._errors import Refused
-from ._exec import Executing, Plan, without_exec
-from ._lines import Lines
+from ._exec import Executing, FollowOptions, Plan, without_exec
+from ._lines import Lines, is_drawable
 from ._news import News, news_of
-from ._options import add_options, stream_of
-from ._parser import EXIT_CODES, Commands
+from ._options import STREAM_OPTIONS, stream_of
 from ._processes import Processes, ask
+
+if TYPE_CHECKING:  # rich is for terminals, and takes its time to import.
+    from ._screen import Screen
 
 Work: TypeAlias = Callable[[CheckpointStream], Awaitable[None]]
 
@@ -53,38 +56,29 @@ examples:
 {EXIT_CODES}"""
 
 
-def add(commands: Commands) -> argparse.ArgumentParser:
-    """Add the command."""
-    parser = commands.add_parser(
-        "follow",
-        help="print each checkpoint as soon as it is finished",
-        description="Print each checkpoint of these runs as soon as it is finished.",
-        epilog=_EXAMPLES,
-    )
-    add_options(parser)
-    text = "print an object with every field instead, one a line"
-    parser.add_argument("--json", action="store_true", help=text)
-    _add_commands(parser)
-    parser.set_defaults(run=run)
-    return parser
+_TEXTS = {
+    "--exec": "Run this for each; {path} and others are replaced, see below; exit code 0: done.",
+    "--output": "Keep what each command writes, in a file of its own, rather than pass it through.",
+    "--timeout-cmd": "Asked when --timeout has expired; exit code 0: the training has ended.",
+}
+_PARAMETERS = (
+    *STREAM_OPTIONS,
+    flag("--json", "Print an object with every field instead, one a line."),
+    value("--exec", _TEXTS["--exec"], "COMMAND"),
+    value("--jobs", "How many commands run at once (1).", "N", int),
+    value("--output", _TEXTS["--output"], "DIR", FileName(directory=True)),
+    value(
+        "--grace",
+        f"What running commands are given after a signal, before they are ended ({GRACE:g}).",
+        "SECONDS",
+        float,
+    ),
+    value("--timeout-cmd", _TEXTS["--timeout-cmd"], "COMMAND"),
+    flag("--shell", "Have the shell understand commands; what is put in for {path} is quoted."),
+)
 
 
-def _add_commands(parser: argparse.ArgumentParser) -> None:
-    text = "run this for each; {path} and others are replaced, see below; exit code 0: it is done"
-    parser.add_argument("--exec", metavar="COMMAND", help=text)
-    text = "how many commands run at once (1)"
-    parser.add_argument("--jobs", type=int, metavar="N", help=text)
-    text = "keep what each command writes, in a file of its own, rather than pass it through"
-    parser.add_argument("--output", metavar="DIR", help=text)
-    text = f"what running commands are given after a signal, before they are ended ({GRACE:g})"
-    parser.add_argument("--grace", type=float, metavar="SECONDS", help=text)
-    text = "asked when --timeout has expired: exit code 0 means that the training has ended"
-    parser.add_argument("--timeout-cmd", metavar="COMMAND", help=text)
-    text = "have the shell understand commands; what stands for a placeholder is quoted"
-    parser.add_argument("--shell", action="store_true", help=text)
-
-
-def run(options: argparse.Namespace) -> int:
+def _run(options: FollowOptions) -> int:
     """Follow. Returns the exit code."""
     processes = Processes()
     timeout_fn = _timeout_fn(options, processes)
@@ -97,10 +91,24 @@ def run(options: argparse.Namespace) -> int:
     plan = None if options.exec is None else Plan(options)  # The last: it makes a directory.
     with news_of(options.debug) as news:
         following = _Following(stream, grace, processes, news)
-        return anyio.run(following.run, plan, options.json)
+        return anyio.run(following.run, plan, options)
 
 
-def _timeout_fn(options: argparse.Namespace, processes: Processes) -> TimeoutFn | None:
+def _follow(**options: Any) -> int:
+    return _run(FollowOptions(**options))
+
+
+FOLLOW = command(
+    "follow",
+    _follow,
+    short="Print each checkpoint as soon as it is finished.",
+    long="Print each checkpoint of these runs as soon as it is finished.",
+    examples=_EXAMPLES,
+    parameters=_PARAMETERS,
+)
+
+
+def _timeout_fn(options: FollowOptions, processes: Processes) -> TimeoutFn | None:
     if options.timeout_cmd is None:
         return None
     if options.timeout is None:
@@ -117,29 +125,45 @@ class _Following:
         self._processes = processes
         self._news = news
 
-    async def run(self, plan: Plan | None, as_json: bool) -> int:
+    async def run(self, plan: Plan | None, options: FollowOptions) -> int:
         """Until it ends; the exit code."""
         ending = Ending(self._stream, self._grace, self._processes)
-        lines = Lines(as_json)
+        screen = self._screen(plan, options)
+        lines = Lines(options.json, None if screen is None else screen.say)
         work: Work = partial(self._print, lines)
         if plan is not None:
             work = Executing(plan, self._processes, ending, lines, self._news).all
-        await _until(ending, partial(_in_block, self._stream, work))
+        await _until(ending, screen, partial(_in_block, self._stream, work))
         status = self._stream.status()
         all_done = self._news.sum_up(status, ending.reason or status.ended or "")
         return int(not all_done) if ending.code is None else ending.code
 
+    def _screen(self, plan: Plan | None, options: FollowOptions) -> Screen | None:
+        """None where there is no room for one: commands may write all over a terminal."""
+        if options.json or (plan is not None and plan.output is None) or not is_drawable():
+            return None
+        from ._screen import Screen
+
+        activities = self._news.activities = Activities()
+        evaluates = plan is not None
+        return Screen(self._stream.status, activities, options.until_step, evaluates)
+
     async def _print(self, lines: Lines, stream: CheckpointStream) -> None:
         async for checkpoint in stream:
+            await self._news.arrived(checkpoint, evaluated=False)
             await lines.write(checkpoint)
             self._news.succeeded(checkpoint)
 
 
-async def _until(ending: Ending, work: Callable[[], Awaitable[None]]) -> None:
+async def _until(
+    ending: Ending, screen: Screen | None, work: Callable[[], Awaitable[None]]
+) -> None:
     """Work until the end, or until a signal ends it."""
     fault: Exception | None = None
     async with anyio.create_task_group() as tasks:
         await tasks.start(ending.watch)
+        if screen is not None:
+            await tasks.start(screen.run)
         try:
             with ending.scope:
                 await work()

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import select
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import anyio
@@ -24,10 +25,12 @@ class Lines:
 
     Args:
         as_json: Write an object with every field, rather than the path.
+        say: Writes a line where there is a live view; None: there is none.
     """
 
-    def __init__(self, as_json: bool) -> None:
+    def __init__(self, as_json: bool, say: Callable[[str], Awaitable[None]] | None = None) -> None:
         self._json = as_json
+        self._say = say
         # Only there is room for more than the path: `xargs` takes every word for an argument.
         self._wordy = os.isatty(_STDOUT)
         self._lock = anyio.Lock()
@@ -39,13 +42,12 @@ class Lines:
         Raises:
             BrokenPipeError: Nobody reads it.
         """
-        line = os.fsencode(f"{self._line(checkpoint)}\n")
+        line = self._line(checkpoint)
+        if self._say is not None:
+            await self._say(line)
+            return
         async with self._lock:
-            while line:
-                with suppress(PermissionError):  # A file is always ready; it cannot be waited for.
-                    await anyio.wait_writable(_STDOUT)
-                # So much can be written to a pipe at once.
-                line = line[os.write(_STDOUT, line[: select.PIPE_BUF]) :]
+            await write(os.fsencode(f"{line}\n"))
 
     def _line(self, checkpoint: Checkpoint) -> str:
         if self._json:
@@ -53,6 +55,20 @@ class Lines:
         if self._wordy:
             return f"{checkpoint.path}  step {checkpoint.step}  {checkpoint.layout}"
         return checkpoint.path
+
+
+def is_drawable() -> bool:
+    """Whether standard output is a terminal that can be drawn on."""
+    return os.isatty(_STDOUT) and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}
+
+
+async def write(data: bytes) -> None:
+    """Write to standard output, as far as it takes it at once."""
+    while data:
+        with suppress(PermissionError):  # A file is always ready; it cannot be waited for.
+            await anyio.wait_writable(_STDOUT)
+        # So much can be written to a pipe at once.
+        data = data[os.write(_STDOUT, data[: select.PIPE_BUF]) :]
 
 
 def fields(checkpoint: Checkpoint) -> dict[str, str | int | None]:

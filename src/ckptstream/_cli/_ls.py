@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from json import dumps
 from typing import NamedTuple
 
 import anyio
@@ -18,10 +17,11 @@ from .._cursor import Memory, Record, State, remembered
 from .._errors import CursorError
 from .._model import printable
 from .._stream import Listed, Silent, everything
+from ._command_line import DIRECTORIES, LAYOUT, FileName, command, flag, value
 from ._errors import Refused, say
 from ._lines import identifier
-from ._options import add_layout, in_dashes
-from ._parser import Commands
+from ._options import in_dashes
+from ._units import age, size
 
 _EXAMPLES = """\
 For each checkpoint: its path, step, layout, size, the time since anything in it changed, and
@@ -39,27 +39,6 @@ exit codes:
   1  one could not, or its storage does not answer
   2  a wrong call: one is not there, for example
 """
-_UNITS = ("B", "kB", "MB", "GB", "TB")
-_AGES = ((86400, "d"), (3600, "h"), (60, "min"))
-
-
-def add(commands: Commands) -> argparse.ArgumentParser:
-    """Add the command."""
-    parser = commands.add_parser(
-        "ls",
-        help="list what is there, and why it is not finished",
-        description="List the checkpoints of these runs, finished and unfinished.",
-        epilog=_EXAMPLES,
-    )
-    text = "a run's directory, or a pattern in quotes: 'sweeps/*/checkpoints'"
-    parser.add_argument("directories", nargs="+", metavar="DIR", help=text)
-    add_layout(parser)
-    text = "say also what this file remembers: what is done, to be tried again, and set aside"
-    parser.add_argument("--cursor", metavar="FILE", help=text)
-    text = "print an object with every field instead, one a line"
-    parser.add_argument("--json", action="store_true", help=text)
-    parser.set_defaults(run=run)
-    return parser
 
 
 class _Item(NamedTuple):
@@ -74,26 +53,50 @@ class _Item(NamedTuple):
         return os.path.join(self.listed.run, self.listed.name)
 
 
-def run(options: argparse.Namespace) -> int:
-    """List. Returns the exit code."""
-    if not options.debug:  # A stream warns of what it waits for; here it is said below.
+def _ls(
+    directories: tuple[str, ...],
+    layout: str,
+    cursor: str | None,
+    json: bool,  # the option's name
+    debug: bool,
+) -> int:
+    if not debug:  # A stream warns of what it waits for; here it is said below.
         logging.getLogger("ckptstream").addHandler(logging.NullHandler())
-    directories = [os.path.expanduser(directory) for directory in options.directories]
     try:
-        found, silent = anyio.run(everything, directories, options.layout)
-        items = list(_items(found, _memories(found, silent, options.cursor)))
+        found, silent = anyio.run(everything, list(map(os.path.expanduser, directories)), layout)
+        items = list(_items(found, _memories(found, silent, cursor)))
     except (TypeError, ValueError) as error:
         raise Refused(in_dashes(error)) from None
     except (NotADirectoryError, CursorError) as error:
         raise Refused(str(error)) from None
-    if options.json:
-        lines = [json.dumps(_fields(item)) for item in items]
+    if json:
+        lines = [dumps(_fields(item)) for item in items]
     else:
-        lines = _columns([_words(item, options.cursor is not None) for item in items])
+        lines = _columns([_words(item, cursor is not None) for item in items])
     for line in lines:
         sys.stdout.write(f"{line}\n")
     listed = {item.listed.run for item in items}
     return max([_explain(each) for each in silent if each.path not in listed], default=0)
+
+
+LS = command(
+    "ls",
+    _ls,
+    short="List what is there, and why it is not finished.",
+    long="List the checkpoints of these runs, finished and unfinished.",
+    examples=_EXAMPLES,
+    parameters=(
+        DIRECTORIES,
+        LAYOUT,
+        value(
+            "--cursor",
+            "Say also what this file remembers: what is done, to be tried again, and set aside.",
+            "FILE",
+            FileName(directory=False),
+        ),
+        flag("--json", "Print an object with every field instead, one a line."),
+    ),
+)
 
 
 def _memories(
@@ -173,7 +176,7 @@ def _words(item: _Item, remembered: bool) -> tuple[str, ...]:
     if remembered and (listed.missing is None or not item.there):
         state = _state(item.memory)
         state = state if item.there else f"gone, {state}"
-    return item.path, step, listed.layout or "-", _size(item.size), _age(item.age), state
+    return item.path, step, listed.layout or "-", size(item.size), age(item.age), state
 
 
 def _state(memory: Memory | None) -> str:
@@ -185,24 +188,6 @@ def _state(memory: Memory | None) -> str:
     if memory.state is State.SET_ASIDE:
         return f"set aside after {attempts}: {memory.reason}"
     return str(memory.state.value)
-
-
-def _size(size: int | None) -> str:
-    if size is None:
-        return "-"
-    number, power = float(size), 0
-    while number >= 999.5 and power < len(_UNITS) - 1:
-        number, power = number / 1000, power + 1
-    return f"{number:.{1 if power and number < 9.95 else 0}f} {_UNITS[power]}"
-
-
-def _age(age: float | None) -> str:
-    if age is None:
-        return "-"
-    for seconds, unit in _AGES:
-        if age >= seconds:
-            return f"{age // seconds:.0f} {unit}"
-    return f"{age:.0f} s"
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:

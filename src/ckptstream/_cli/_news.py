@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from traceback import format_exception
 
 from .._model import Checkpoint, Status
+from ._activity import Activities
 from ._errors import say
 
 _KEYWORDS = {"timeout_fn": "--timeout-cmd", "until_step": "--until-step"}
@@ -24,12 +25,14 @@ class News(logging.Handler):
     Attributes:
         done: How many were done.
         undone: How many were begun, and are neither done nor have failed.
+        activities: What has happened, for a live view; None: there is none.
     """
 
     def __init__(self, debug: bool) -> None:
         super().__init__(logging.DEBUG if debug else logging.WARNING)
         self._debug = debug
         self.done = self.undone = 0
+        self.activities: Activities | None = None
         self._failed = set[tuple[str, str, str]]()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -38,6 +41,16 @@ class News(logging.Handler):
         if self._debug and record.exc_info is not None:
             for line in "".join(format_exception(record.exc_info[1])).splitlines():
                 say(line)
+
+    async def arrived(self, checkpoint: Checkpoint, *, evaluated: bool) -> None:
+        """It was delivered."""
+        if self.activities is not None:
+            await self.activities.arrived(checkpoint, evaluated=evaluated)
+
+    def left(self, checkpoint: Checkpoint) -> None:
+        """Its evaluation has ended, however."""
+        if self.activities is not None:
+            self.activities.ended(checkpoint)
 
     def succeeded(self, checkpoint: Checkpoint) -> None:
         """It is done."""

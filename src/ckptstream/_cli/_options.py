@@ -2,55 +2,103 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
+from dataclasses import dataclass
+
+import click
 
 from .. import CheckpointStream, follow
 from .._stream import TimeoutFn
+from ._command_line import DIRECTORIES, LAYOUT, FileName, flag, value
 from ._errors import Refused
 
 _NAMED = re.compile(r"^(\w+)=")
-_FLAGS = {
-    "latest_only": "only the newest that is finished; what is passed over never comes back",
-    "skip_existing": "only what comes from now on; with --cursor: since the first start ever",
-}
-_NUMBERS = {
-    "min_interval_secs": "time between two checkpoints of a run, at least",
-    "timeout": "end when no new one comes for so long, after a last look; 0: what is there now",
-    "poll_interval": "time between two looks where there are no events (1)",
-}
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add all of them."""
-    text = "a run's directory, or a pattern in quotes: 'sweeps/*/checkpoints'"
-    parser.add_argument("directories", nargs="+", metavar="DIR", help=text)
-    add_layout(parser)
-    for name, text in _FLAGS.items():
-        parser.add_argument(_dashed(name), action="store_true", help=text)
-    for name, text in _NUMBERS.items():
-        parser.add_argument(_dashed(name), type=float, metavar="SECONDS", help=text)
-    text = "end when every run has reached this step"
-    parser.add_argument("--until-step", type=int, metavar="STEP", help=text)
-    text = "a file that remembers what is done: a restart goes on where it stopped"
-    parser.add_argument("--cursor", metavar="FILE", help=text)
-    text = "how many more attempts one gets that has failed, before it is set aside (0)"
-    parser.add_argument("--retries", type=int, default=0, metavar="N", help=text)
-    text = "keep what the trainer deletes until it is done; of each run N that wait (8)"
-    parser.add_argument("--pin", nargs="?", type=_pins, default=False, metavar="N", help=text)
-    text = "how to notice (auto)"
-    choices = ("auto", "inotify", "poll")
-    parser.add_argument("--watcher", choices=choices, default="auto", help=text)
+class _Pins(click.ParamType):
+    name = "integer"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> bool | int:
+        if isinstance(value, bool):
+            return value
+        try:
+            return int(str(value)) if value else True
+        except ValueError:
+            self.fail(f"{value!r} is not a number: say how many, or nothing", param, ctx)
 
 
-def add_layout(parser: argparse.ArgumentParser) -> None:
-    """Add how the framework writes."""
-    text = "how they are written: hf, orbax, tensorflow ..., 'step_{step}/DONE', 'ckpt_{step}.pt'"
-    parser.add_argument("--layout", default="auto", help=f"{text} (auto)")
+STREAM_OPTIONS = (
+    DIRECTORIES,
+    LAYOUT,
+    flag("--latest-only", "Only the newest finished one; what is passed over never comes back."),
+    flag(
+        "--skip-existing",
+        "Only what comes from now on; with --cursor: since the first start ever.",
+    ),
+    value("--min-interval-secs", "Time between two of a run, at least.", "SECONDS", float, 0.0),
+    value(
+        "--timeout",
+        "End when no new one comes for so long, after a last look; 0: what is there now.",
+        "SECONDS",
+        float,
+    ),
+    value(
+        "--poll-interval", "Time between two looks where there are no events (1).", "SECONDS", float
+    ),
+    value("--until-step", "End when every run has reached this step.", "STEP", int),
+    value(
+        "--cursor",
+        "A file that remembers what is done: a restart goes on where it stopped.",
+        "FILE",
+        FileName(directory=False),
+    ),
+    value(
+        "--retries",
+        "How many more attempts one gets that has failed, before it is set aside (0).",
+        "N",
+        int,
+        0,
+    ),
+    value(
+        "--pin",
+        "Keep what the trainer deletes until it is done; of each run N that wait (8).",
+        "[N]",
+        _Pins(),
+        False,
+    ),
+    value(
+        "--watcher",
+        "How to notice (auto).",
+        "auto|inotify|poll",
+        click.Choice(("auto", "inotify", "poll")),
+        "auto",
+    ),
+)
 
 
-def stream_of(options: argparse.Namespace, timeout_fn: TimeoutFn | None) -> CheckpointStream:
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions:
+    """What they say."""
+
+    directories: tuple[str, ...]
+    layout: str
+    latest_only: bool
+    skip_existing: bool
+    min_interval_secs: float
+    timeout: float | None
+    poll_interval: float | None
+    until_step: int | None
+    cursor: str | None
+    retries: int
+    pin: bool | int
+    watcher: str
+    debug: bool
+
+
+def stream_of(options: StreamOptions, timeout_fn: TimeoutFn | None) -> CheckpointStream:
     """
     The stream that was asked for.
 
@@ -58,7 +106,6 @@ def stream_of(options: argparse.Namespace, timeout_fn: TimeoutFn | None) -> Chec
         Refused: It makes no sense.
     """
     cursor = None if options.cursor is None else os.path.expanduser(options.cursor)
-    interval = options.min_interval_secs
     try:
         return follow(
             *map(os.path.expanduser, options.directories),
@@ -66,7 +113,7 @@ def stream_of(options: argparse.Namespace, timeout_fn: TimeoutFn | None) -> Chec
             latest_only=options.latest_only,
             skip_existing=options.skip_existing,
             until_step=options.until_step,
-            min_interval_secs=0 if interval is None else interval,
+            min_interval_secs=options.min_interval_secs,
             timeout=options.timeout,
             timeout_fn=timeout_fn,
             cursor=cursor,
@@ -92,7 +139,3 @@ def in_dashes(error: Exception) -> str:
 
 def _dashed(name: str) -> str:
     return f"--{name.replace('_', '-')}"
-
-
-def _pins(text: str) -> bool | int:
-    return True if not text else int(text)

@@ -1,0 +1,119 @@
+"""How a command of the command line is written down: what all of them have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import click
+from click.shell_completion import CompletionItem
+
+EXIT_CODES = """\
+exit codes:
+  0    it has ended, and all is done
+  1    something has failed, was missed or is set aside
+  2    a wrong call: nothing was started
+  130  Ctrl-C (SIGINT); 143: SIGTERM; 129: SIGHUP
+  141  nobody reads standard output any more
+"""
+
+
+class Command(click.Command):
+    """A command whose examples stay as they are written."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write them at the end of the help."""
+        if self.epilog is not None:
+            formatter.write(f"\n{self.epilog}")
+
+
+class Group(click.Group):
+    """The command that has the others, whose examples stay as they are written, too."""
+
+    format_epilog = Command.format_epilog
+
+
+def command(
+    name: str,
+    run: Callable[..., int],
+    *,
+    short: str,
+    long: str,
+    examples: str,
+    parameters: Sequence[click.Parameter],
+) -> Command:
+    """A command; *run* gets its parameters by name, and returns the exit code."""
+    debug = flag("--debug", "Say more, and show where an error comes from.")
+    return Command(
+        name,
+        params=[*parameters, debug],
+        callback=run,
+        short_help=short,
+        help=long,
+        epilog=examples,
+    )
+
+
+def flag(name: str, text: str) -> click.Option:
+    """An option that takes nothing."""
+    return click.Option([name], is_flag=True, help=text)
+
+
+def value(
+    name: str,
+    text: str,
+    metavar: str,
+    kind: click.ParamType | type[str | int | float] = str,
+    default: str | float | bool | None = None,
+) -> click.Option:
+    """An option that takes something."""
+    return click.Option([name], type=kind, default=default, metavar=metavar, help=text)
+
+
+class FileName(click.ParamType):
+    """A path that the shell completes; whether it is there is not asked."""
+
+    name = "path"
+
+    def __init__(self, *, directory: bool) -> None:
+        self._directory = directory
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """What the shell knows."""
+        return [CompletionItem(incomplete, type="dir" if self._directory else "file")]
+
+
+class LayoutName(click.ParamType):
+    """A known name, which the shell completes, or a name with `{step}`."""
+
+    name = "layout"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The names that begin so."""
+        return list(map(CompletionItem, _beginning(incomplete)))
+
+
+def _beginning(incomplete: str) -> Iterable[str]:
+    from .._errors import UnknownLayout
+    from ..layouts import resolve
+
+    try:
+        resolve("")
+    except UnknownLayout as error:
+        return [name for name in error.known if name.startswith(incomplete)]
+    return []
+
+
+DIRECTORIES = click.Argument(
+    ["directories"], nargs=-1, required=True, type=FileName(directory=True), metavar="DIR..."
+)
+LAYOUT = value(
+    "--layout",
+    "How they are written: hf, orbax, tensorflow ..., 'step_{step}/DONE', 'ckpt_{step}.pt' (auto).",
+    "LAYOUT",
+    LayoutName(),
+    "auto",
+)

@@ -1,0 +1,209 @@
+"""
+`ckptstream follow` on a terminal: lines that stay, and below them a row for each run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from commands import wait_for
+from terminals import terminal
+
+from ckptstream.testing import apply, operations, save
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """
+    Where the commands are started.
+    """
+    return tmp_path
+
+
+def saved(run: Path, step: int, ago: float = 0.0) -> None:
+    """
+    One that was finished so many seconds ago.
+    """
+    path, finished = save(run, step), time.time() - ago
+    os.utime(path, (finished, finished))
+
+
+def half(run: Path, step: int) -> None:
+    """
+    One whose trainer has died.
+    """
+    *most, _, _ = operations(step)
+    for operation in most:
+        apply(operation, run)
+
+
+def row(text: str, run: str) -> str:
+    """
+    What the view says of a run.
+    """
+    return next(line for line in text.splitlines() if line.startswith(f"{run} "))
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_a_row_for_each_run(home: Path, columns: int) -> None:
+    """
+    As wide as the terminal; what is finished stays above.
+    """
+    for step, ago in ((100, 5000), (200, 4000), (300, 1000)):
+        saved(home / "sweeps/a", step, ago)
+    half(home / "sweeps/b", 100)
+    with terminal("follow", "sweeps/*", home=home, size=(columns, 24)) as view:
+        text = view.wait(lambda text: "sweeps/a " in text and "16 min" in text)
+        lines = text.splitlines()
+
+        assert [
+            f"sweeps/a/checkpoint-{step}  step {step}  hf" for step in (100, 200, 300)
+        ] == lines[:3]
+        assert ["run", "newest", "age", "cadence", "waiting", "for"] == lines[3].split()
+        assert all(word in row(text, "sweeps/a") for word in (" 300 ", " 16 min ", "▃█"))
+        assert "checkpoint-100: " in row(text, "sweeps/b")
+        assert ("33 min" in row(text, "sweeps/a")) == (columns == 200)
+        assert max(map(len, lines)) <= columns
+        view.press_ctrl_c()
+        assert 130 == view.end()
+        assert "ckptstream: ended: SIGINT: 3 done" == view.text.splitlines()[-1]
+
+
+def test_what_comes_is_drawn(home: Path) -> None:
+    """
+    While it runs: the step, and that nothing is missing any more.
+    """
+    run = home / "runs/7b"
+    half(run, 1)
+    with terminal("follow", "runs/7b", home=home) as view:
+        view.wait(lambda text: "checkpoint-1: no trainer_state" in text)
+        saved(run, 1)
+        view.wait(lambda text: "waiting for the next checkpoint" in text)
+        assert ["runs/7b", "1"] == row(view.text, "runs/7b").split()[:2]
+        saved(run, 2)
+        view.wait(lambda text: "runs/7b/checkpoint-2  step 2  hf" in text)
+        view.process.send_signal(signal.SIGTERM)
+        assert 143 == view.end()
+
+
+def test_the_window_changes(home: Path) -> None:
+    """
+    Wider and narrower: the view is drawn anew, and only once.
+    """
+    saved(home / "runs/7b", 1)
+    half(home / "runs/7b", 2)
+    with terminal("follow", "runs/7b", home=home, size=(120, 24)) as view:
+        view.wait(lambda text: "checkpoint-2: " in text)
+        for columns in (60, 160, 80):
+            view.resize(columns, 24)
+            view.wait(lambda text: text.count("newest") == 1 and text.count("checkpoint-2: ") == 1)
+            assert max(map(len, view.lines)) <= columns
+        view.press_ctrl_c()
+        assert 130 == view.end()
+
+
+def test_more_runs_than_lines(home: Path) -> None:
+    """
+    A thousand: as many as there is room for, those first in which something goes on.
+    """
+    for number in range(1000):
+        (home / f"sweeps/{number:03}").mkdir(parents=True)
+    saved(home / "sweeps/777", 5)
+    half(home / "sweeps/888", 5)
+    with terminal("follow", "sweeps/*", home=home) as view:
+        text = view.wait(lambda text: "and 980 more runs" in text and "checkpoint-5: " in text)
+        rows = [line.split()[0] for line in text.splitlines() if line.startswith("sweeps/")]
+
+        assert ["sweeps/888", "sweeps/777"] == rows[-20:-18]
+        view.press_ctrl_c()
+        assert 130 == view.end()
+
+
+def test_how_far_it_is(home: Path) -> None:
+    """
+    Where the end is known: a bar, and the time that is left.
+    """
+    for step, ago in ((100, 2000), (200, 1000), (300, 0)):
+        saved(home / "runs/7b", step, ago)
+    with terminal("follow", "runs/7b", "--until-step", "1000", home=home) as view:
+        view.wait(lambda text: "30% of the way to step 1,000, about 116 min left" in text)
+        saved(home / "runs/7b", 1000)
+        assert 0 == view.end()
+        assert "100% of the way to step 1,000" in view.text
+        assert view.text.endswith("every run has reached --until-step: 4 done")
+
+
+def test_what_is_evaluated(home: Path) -> None:
+    """
+    Since when; and what has failed and is set aside.
+    """
+    saved(home / "runs/7b", 1)
+    command = "sh -c 'echo > begun; while ! test -e go; do sleep 0.01; done; exit 1'"
+    call = ("follow", "runs/7b", "--output", "logs", "--exec", command)
+    with terminal(*call, home=home) as view:
+        wait_for(home / "begun")
+        view.wait(lambda text: "evaluated" in text and "0 s: check" in text)
+        view.wait(lambda text: "1 s: check" in text)
+        (home / "go").touch()
+        view.wait(lambda text: "1 set aside" in text)
+        assert "1 s: check" not in view.text
+        assert "attempt 1 has failed: exit code 1" in view.text
+        view.press_ctrl_c()
+        assert 130 == view.end()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (["--json"], {}),
+        (["--exec", "true"], {}),
+        ([], {"TERM": "dumb"}),
+    ],
+)
+def test_plain_lines(home: Path, arguments: list[str], environment: dict[str, str]) -> None:
+    """
+    For programs, where commands write themselves, and on what cannot draw.
+    """
+    saved(home / "runs/7b", 1)
+    call = ("follow", "runs/7b", "--timeout", "0", *arguments)
+    with terminal(*call, home=home, **environment) as view:
+        assert 0 == view.end()
+        assert b"\x1b" not in view.raw
+
+
+def test_no_color(home: Path) -> None:
+    """
+    For who wants none.
+    """
+    saved(home / "runs/7b", 1)
+    call = ("follow", "runs/7b", "--until-step", "2", "--timeout", "0.6")
+    colors = list[bool]()
+    for environment in ({}, {"NO_COLOR": "1"}):
+        with terminal(*call, home=home, **environment) as view:
+            assert 0 == view.end()
+            assert "50% of the way" in view.text
+            colors.append(any(f"\x1b[{code}".encode() in view.raw for code in (31, 32, 33, 38)))
+    assert [True, False] == colors
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.001, 0.01, 0.05, 0.2, 0.5, 0.8])
+def test_ctrl_c_at_any_moment(home: Path, moment: float) -> None:
+    """
+    After the first sign of life: it leaves with one word, and the cursor can be seen again.
+    """
+    saved(home / "runs/7b", 1)
+    with terminal("follow", "runs/7b", home=home) as view:
+        view.wait(lambda _: bool(view.raw))
+        time.sleep(moment)
+        view.press_ctrl_c()
+
+        assert 130 == view.end()
+        assert "ckptstream: ended: SIGINT" in view.text
+        assert "Traceback" not in view.text
+        assert view.raw.rindex(b"\x1b[?25h") > view.raw.rindex(b"\x1b[?25l")

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -103,7 +103,10 @@ class Terminal:
 
 @contextmanager
 def terminal(
-    *arguments: str, home: Path, size: tuple[int, int] = (80, 24), **environment: str
+    *arguments: str,
+    home: Path,
+    size: tuple[int, int] = (80, 24),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Terminal]:
     """
     Start the command in a terminal of so many columns and lines.
@@ -117,7 +120,7 @@ def terminal(
         stdout=slave,
         stderr=slave,
         cwd=home,
-        env={**os.environ, "TERM": "xterm-256color", "PYTHONPATH": source, **environment},
+        env={**os.environ, "TERM": "xterm-256color", "PYTHONPATH": source, **(environment or {})},
         start_new_session=True,
     ) as process:
         os.close(slave)

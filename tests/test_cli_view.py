@@ -172,7 +172,7 @@ def test_plain_lines(home: Path, arguments: list[str], environment: dict[str, st
     """
     saved(home / "runs/7b", 1)
     call = ("follow", "runs/7b", "--timeout", "0", *arguments)
-    with terminal(*call, home=home, **environment) as view:
+    with terminal(*call, home=home, environment=environment) as view:
         assert 0 == view.end()
         assert b"\x1b" not in view.raw
 
@@ -185,7 +185,7 @@ def test_no_color(home: Path) -> None:
     call = ("follow", "runs/7b", "--until-step", "2", "--timeout", "0.6")
     colors = list[bool]()
     for environment in ({}, {"NO_COLOR": "1"}):
-        with terminal(*call, home=home, **environment) as view:
+        with terminal(*call, home=home, environment=environment) as view:
             assert 0 == view.end()
             assert "50% of the way" in view.text
             colors.append(any(f"\x1b[{code}".encode() in view.raw for code in (31, 32, 33, 38)))

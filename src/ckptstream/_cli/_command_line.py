@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -27,16 +29,42 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """The command that has the others, whose examples stay as they are written, too."""
+    """
+    The command that has the others. Its examples stay as they are written, too.
+
+    Args:
+        commands: For each name the module, which is imported only when it is asked for, and what
+            the help says of it.
+    """
 
     format_epilog = Command.format_epilog
+
+    def __init__(self, name: str, commands: Mapping[str, tuple[str, str]], epilog: str) -> None:
+        super().__init__(name, epilog=epilog, no_args_is_help=False)
+        self._commands = commands
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names."""
+        return list(self._commands)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of them; None: there is none of that name."""
+        if cmd_name not in self._commands:
+            return None
+        name, _ = self._commands[cmd_name]
+        found: click.Command = import_module(f"{__package__}.{name}").COMMAND
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what each one does."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self._commands.items()])
 
 
 def command(
     name: str,
     run: Callable[..., int],
     *,
-    short: str,
     long: str,
     examples: str,
     parameters: Sequence[click.Parameter],
@@ -47,7 +75,6 @@ def command(
         name,
         params=[*parameters, debug],
         callback=run,
-        short_help=short,
         help=long,
         epilog=examples,
     )
@@ -62,14 +89,14 @@ def value(
     name: str,
     text: str,
     metavar: str,
-    kind: click.ParamType | type[str | int | float] = str,
+    kind: click.ParamType[Any] | type[str | int | float] = str,
     default: str | float | bool | None = None,
 ) -> click.Option:
     """An option that takes something."""
     return click.Option([name], type=kind, default=default, metavar=metavar, help=text)
 
 
-class FileName(click.ParamType):
+class FileName(click.ParamType[str]):
     """A path that the shell completes; whether it is there is not asked."""
 
     name = "path"
@@ -84,7 +111,7 @@ class FileName(click.ParamType):
         return [CompletionItem(incomplete, type="dir" if self._directory else "file")]
 
 
-class LayoutName(click.ParamType):
+class LayoutName(click.ParamType[str]):
     """A known name, which the shell completes, or a name with `{step}`."""
 
     name = "layout"

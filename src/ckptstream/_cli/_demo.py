@@ -33,10 +33,9 @@ def _demo(layout: str, count: int, interval: float, debug: bool) -> int:
         return anyio.run(partial(_follow, trainer, directory, layout, count, interval + 10))
 
 
-DEMO = command(
+COMMAND = command(
     "demo",
     _demo,
-    short="Watch a simulated trainer.",
     long="Follow a simulated trainer's checkpoints in a temporary directory.",
     examples=_EXAMPLES,
     parameters=(

@@ -162,10 +162,9 @@ def _limits(found: Used | None) -> Iterator[_Line]:
         yield _Line(what, f"{count:,} of {limit:,} in use{hint}", wrong=scarce)
 
 
-DOCTOR = command(
+COMMAND = command(
     "doctor",
     _doctor,
-    short="Say what can be relied on where a run lies.",
     long="Say of each directory on what filesystem it lies, how it is watched, and why.",
     examples=_EXAMPLES,
     parameters=(

@@ -98,10 +98,9 @@ def _follow(**options: Any) -> int:
     return _run(FollowOptions(**options))
 
 
-FOLLOW = command(
+COMMAND = command(
     "follow",
     _follow,
-    short="Print each checkpoint as soon as it is finished.",
     long="Print each checkpoint of these runs as soon as it is finished.",
     examples=_EXAMPLES,
     parameters=_PARAMETERS,

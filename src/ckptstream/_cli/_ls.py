@@ -79,10 +79,9 @@ def _ls(
     return max([_explain(each) for each in silent if each.path not in listed], default=0)
 
 
-LS = command(
+COMMAND = command(
     "ls",
     _ls,
-    short="List what is there, and why it is not finished.",
     long="List the checkpoints of these runs, finished and unfinished.",
     examples=_EXAMPLES,
     parameters=(

@@ -6,17 +6,12 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
 import click
 from click.shell_completion import shell_complete
 
 from ._command_line import Group
-from ._demo import DEMO
-from ._doctor import DOCTOR
 from ._errors import NOBODY_READS, Refused, one_line, say
-from ._follow import FOLLOW
-from ._ls import LS
 
 _NAME = "ckptstream"
 _COMPLETE = "_CKPTSTREAM_COMPLETE"  # as click names it: what a shell asks for
@@ -33,12 +28,16 @@ For completion: eval "$(_CKPTSTREAM_COMPLETE=bash_source ckptstream)", or zsh_so
 
 WHOLE = Group(
     _NAME,
-    commands=[FOLLOW, LS, DOCTOR, DEMO],
-    no_args_is_help=False,
-    help="An async stream of new machine-learning checkpoints.",
-    epilog=_EXAMPLES,
+    {
+        "follow": ("_follow", "Print each checkpoint as soon as it is finished."),
+        "ls": ("_ls", "List what is there, and why it is not finished."),
+        "doctor": ("_doctor", "Say what can be relied on where a run lies."),
+        "demo": ("_demo", "Watch a simulated trainer."),
+    },
+    _EXAMPLES,
 )
-click.version_option(version(_NAME), message="%(prog)s %(version)s")(WHOLE)
+WHOLE.help = "An async stream of new machine-learning checkpoints."
+click.version_option(package_name=_NAME, message="%(prog)s %(version)s")(WHOLE)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 import click
 
@@ -16,7 +17,7 @@ from ._errors import Refused
 _NAMED = re.compile(r"^(\w+)=")
 
 
-class _Pins(click.ParamType):
+class _Pins(click.ParamType["bool | int"]):
     name = "integer"
 
     def convert(
@@ -94,7 +95,7 @@ class StreamOptions:
     cursor: str | None
     retries: int
     pin: bool | int
-    watcher: str
+    watcher: Literal["auto", "inotify", "poll"]
     debug: bool
 
 

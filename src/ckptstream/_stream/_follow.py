@@ -85,8 +85,7 @@ def follow(
             Needs `async with`, in which a task does that while your code runs; as with any task
             group, the task that enters the block is the one that leaves it. Pinned are what you
             have, the next one of each run, and so many others that wait, True for 8; with
-            `latest_only` none of those. Each may take up a checkpoint's disk space, and has a
-            file descriptor.
+            `latest_only` none of those. Each may take up a checkpoint's disk space.
         poll_interval: Seconds between two looks where events cannot be trusted (network and FUSE
             filesystems, systems without inotify), more than 0. None: 1 second.
         watcher: `"auto"` takes events where they can be trusted; `"poll"` and `"inotify"` force

@@ -22,12 +22,14 @@ class Candidates:
         gone: Entries that are no longer there.
         vanished: Checkpoints that an event told of and that are not there, with their steps.
         foreign: What lies there if nothing was recognised.
+        pointer: Whether a listing has found a pointer.
     """
 
     groups: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
     gone: tuple[str, ...] = ()
     vanished: tuple[tuple[str, int | None], ...] = ()
     foreign: Foreign | None = None
+    pointer: bool = False
 
 
 def known(request: Request) -> Candidates:
@@ -47,6 +49,7 @@ def listed(
     # In another directory than before, the old names say nothing.
     request = request._replace(thorough=request.thorough or ground.modified < 0)
     found = _compare(request, *_group(request, names, alive))
+    found.pointer = not {layout.pointer for layout in request.pointers}.isdisjoint(names)
     if not found.groups and not request.entries:
         found.foreign = foreign(request, names, alive)
     if not same:

@@ -55,35 +55,40 @@ class _Looking:
         modified = watching.modified() if full else -1
         trusted = full and ground.trusted and not request.thorough
         unchanged = trusted and modified == ground.modified
-        # Where no pointer was, a new one would have changed the directory's time.
-        pointer = full and not (unchanged and not ground.pointer)
-        told = any(layout.pointer in request.hints for layout in request.pointers)
-        self._pointed = request.pointed
-        if pointer or told:
-            self._pointed, found = self._read_pointers()
-            ground = ground._replace(pointer=found)
-        unwatched = full or len(request.hints) > _MANY
-        self.result = Look(full=full, unwatched=unwatched, pointed=self._pointed)
+        # A pointer is read before the listing, for that must hold what it names. Where none was,
+        # a new one is in the listing, or would have changed the directory's time.
+        likely = full and (ground.pointer or watching.moved)
+        self._pointed, pointer = request.pointed, ground.pointer
+        if likely or any(layout.pointer in request.hints for layout in request.pointers):
+            self._pointed, pointer = self._read_pointers()
         if unchanged:
             candidates = known(request)
         elif full:
             candidates, ground = listed(request, ground, modified, alive)
+            if candidates.pointer and not likely:
+                self._pointed, pointer = self._read_pointers()
+                candidates, ground = listed(request, ground, modified, alive)
         else:
             candidates = hinted(request, alive)
-        self.result.ground = ground
+        unwatched = full or len(request.hints) > _MANY
+        self.result = Look(full=full, unwatched=unwatched, pointed=self._pointed)
+        self.result.ground = ground._replace(pointer=pointer)
         self._look_into(candidates, alive)
         if full and not unchanged and self._nobody_recognises(candidates):
             self.result.foreign = foreign(request, list(candidates.groups), alive)
 
     def _read_pointers(self) -> tuple[tuple[str, ...], bool]:
         """What the pointers name, and whether there are any."""
-        names, found = list[str](), False
-        for layout in self._request.pointers:
-            content = self._store.pointer(layout.pointer, _POINTER_SIZE)
-            if content is not None:
-                names += layout.pointed(content)
-                found = True
-        return tuple(names), found
+        names, layouts = list[str](), self._request.pointers
+        # Several frameworks have the same name for theirs.
+        contents = {
+            pointer: self._store.pointer(pointer, _POINTER_SIZE)
+            for pointer in dict.fromkeys(layout.pointer for layout in layouts)
+        }
+        for layout in layouts:
+            content = contents[layout.pointer]
+            names += () if content is None else layout.pointed(content)
+        return tuple(names), any(content is not None for content in contents.values())
 
     def _look_into(self, candidates: Candidates, alive: Callable[[], None]) -> None:
         request, result = self._request, self.result

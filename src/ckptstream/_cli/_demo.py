@@ -1,4 +1,4 @@
-"""`ckptstream demo`: a simulated trainer, and what is seen of it."""
+"""`ckptstream demo`: simulated trainers, and what is seen of them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import argparse
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import anyio
 
-from .. import Checkpoint, follow
+from .. import Checkpoint, CheckpointStream, follow
 from .._trainer import SimulatedTrainer
 from ._errors import Refused
 from ._parser import Commands
@@ -19,6 +20,7 @@ _EXAMPLES = """\
 examples:
   ckptstream demo
   ckptstream demo --layout orbax --count 20 --interval 0.5
+  ckptstream demo --layout megatron --runs 3
 """
 
 
@@ -27,12 +29,14 @@ def add(commands: Commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "demo",
         help="watch a simulated trainer",
-        description="Follow a simulated trainer's checkpoints in a temporary directory.",
+        description="Follow simulated trainers' checkpoints in a temporary directory.",
         epilog=_EXAMPLES,
     )
-    text = "how it writes: hf, orbax, tensorflow, or a template such as 'step_{step}/DONE' (hf)"
+    text = "how it writes: any built-in layout, or a template such as 'step_{step}/DONE' (hf)"
     parser.add_argument("--layout", default="hf", help=text)
-    text = "how many checkpoints (5)"
+    text = "how many trainings at once, followed by a pattern (1)"
+    parser.add_argument("--runs", type=int, default=1, metavar="N", help=text)
+    text = "how many checkpoints of each (5)"
     parser.add_argument("--count", type=int, default=5, metavar="N", help=text)
     text = "time between two of them (1)"
     parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help=text)
@@ -42,36 +46,67 @@ def add(commands: Commands) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> int:
     """Train and follow. Returns the exit code."""
-    layout, count, interval = options.layout, options.count, options.interval
+    return demonstrate(options.layout, options.count, options.interval, options.runs)
+
+
+def demonstrate(layout: str, count: int, interval: float, runs: int) -> int:
+    """
+    Train so many runs at once, and follow them.
+
+    Returns:
+        0 if all is delivered, else 1.
+
+    Raises:
+        Refused: If an argument makes no sense, or something is not installed.
+    """
+    if runs < 1:
+        raise Refused(f"runs={runs!r} trains nothing: use 1 or more")
     with tempfile.TemporaryDirectory(prefix="ckptstream-demo-") as directory:
-        try:
-            trainer = SimulatedTrainer(directory, layout, steps=count, interval=interval)
-        except ImportError:
-            raise Refused("the demo needs aiofiles: pip install 'ckptstream[cli]'") from None
-        except ValueError as error:
-            raise Refused(str(error)) from None
-        print(f"A simulated trainer saves {count} checkpoints to {directory}", flush=True)
-        return anyio.run(partial(_follow, trainer, directory, layout, count, interval + 10))
+        paths = [os.path.join(directory, f"run-{run}") for run in range(1, runs + 1)]
+        trainers = _trainers(paths if runs > 1 else [directory], layout, count, interval)
+        followed = os.path.join(directory, "run-*") if runs > 1 else directory
+        save = f"{runs} simulated trainers save" if runs > 1 else "A simulated trainer saves"
+        each = " each" if runs > 1 else ""
+        print(f"{save} {count} checkpoints{each} to {followed}", flush=True)
+        layout = layout if "{step}" in layout else "auto"
+        begin = partial(follow, followed, layout=layout, timeout=interval + 10)
+        return anyio.run(_follow, trainers, begin, directory, count * runs)
+
+
+def _trainers(
+    paths: Sequence[str], layout: str, count: int, interval: float
+) -> list[SimulatedTrainer]:
+    try:
+        return [SimulatedTrainer(path, layout, steps=count, interval=interval) for path in paths]
+    except ImportError:
+        raise Refused("the demo needs aiofiles: pip install 'ckptstream[cli]'") from None
+    except ValueError as error:
+        raise Refused(str(error)) from None
 
 
 async def _follow(
-    trainer: SimulatedTrainer, directory: str, layout: str, count: int, timeout: float
+    trainers: Sequence[SimulatedTrainer],
+    begin: Callable[[], CheckpointStream],
+    directory: str,
+    expected: int,
 ) -> int:
     """Train and follow in one event loop; neither waits for the other."""
     delivered = 0
-    layout = layout if "{step}" in layout else "auto"
-    stream = follow(directory, layout=layout, until_step=count, timeout=timeout)
-    async with anyio.create_task_group() as tasks, stream:
-        tasks.start_soon(trainer.run)
+    async with anyio.create_task_group() as tasks, begin() as stream:
+        for trainer in trainers:
+            tasks.start_soon(trainer.run)
         async for checkpoint in stream:
             now = anyio.current_time()
-            late = now - trainer.committed.get(checkpoint.path, now)
+            committed = (trainer.committed.get(checkpoint.path, now) for trainer in trainers)
             delivered += 1
-            print(_line(checkpoint, directory, late), flush=True)
+            print(_line(checkpoint, directory, now - min(committed)), flush=True)
+            if delivered == expected:
+                break
+        status = stream.status()
         tasks.cancel_scope.cancel()
-    status = stream.status()
-    print(f"Ended: {status.ended}; {delivered} of {count} delivered", flush=True)
-    if delivered == count:
+    why = status.ended or "all is trained"
+    print(f"Ended: {why}; {delivered} of {expected} delivered", flush=True)
+    if delivered == expected:
         return 0
     print(status, file=sys.stderr)
     return 1
@@ -79,7 +114,8 @@ async def _follow(
 
 def _line(checkpoint: Checkpoint, directory: str, late: float) -> str:
     path = os.path.relpath(checkpoint.path, directory)
+    step = "-" if checkpoint.step is None else checkpoint.step
     return (
-        f"{path:<16} step {checkpoint.step:<4} {checkpoint.layout:<12}"
+        f"{path:<16} step {step:<4} {checkpoint.layout:<12}"
         f" {late * 1000:.1f} ms after the trainer finished it"
     )

@@ -59,7 +59,7 @@ def timeless(directory: Path) -> list[str]:
     """
     The same without the times that some names hold.
     """
-    return [re.sub(r"tmp-?[0-9a-f]+", "tmp", file) for file in files(directory)]
+    return [re.sub(r"(tmp-?|tempstate)[0-9a-f]+", "tmp", file) for file in files(directory)]
 
 
 def names(run: Iterator[Operation]) -> list[str]:

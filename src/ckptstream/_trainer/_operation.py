@@ -38,6 +38,7 @@ class Save:
         step: The checkpoint's number.
         earlier: The steps that are there, the oldest first, without this one.
         dropped: Those of them that are deleted.
+        again: Whether this one is there, too.
         shards: In how many files the weights are.
         shard_bytes: The size of each of them.
     """
@@ -45,6 +46,7 @@ class Save:
     step: int
     earlier: tuple[int, ...]
     dropped: tuple[int, ...]
+    again: bool
     shards: int
     shard_bytes: int
 

@@ -41,7 +41,7 @@ def operations(
     check(layout, step=step, keep=keep, shards=shards, shard_bytes=shard_bytes)
     others = tuple(other for other in earlier if other != step)
     dropped = others[: max(0, len(others) + 1 - keep)] if keep is not None else ()
-    save = Save(step, others, dropped, shards, shard_bytes)
+    save = Save(step, others, dropped, step in earlier, shards, shard_bytes)
     built_in = BUILT_IN.get(layout)
     return built_in(save) if built_in is not None else template(layout, save)
 

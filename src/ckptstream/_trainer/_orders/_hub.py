@@ -18,7 +18,8 @@ def hugging_face(save: Save) -> Iterator[Operation]:
     yield from _persisted(name, save)
     for file in ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
         yield from grow(f"{name}/{file}", content(file, save.step, 64))
-    state = {"global_step": save.step, "epoch": float(save.step), "log_history": []}
+    history: list[object] = []
+    state = {"global_step": save.step, "epoch": float(save.step), "log_history": history}
     yield from grow(f"{name}/trainer_state.json", json_bytes(state), finishes=name)
     for step in save.dropped:
         yield from erase(f"checkpoint-{step}", "training_args.bin", *weight_names(save.shards))

@@ -70,6 +70,7 @@ def _renamed(save: Save, prefix: str, item: str) -> Iterator[Operation]:
     stamps: dict[str, int | None] = {"init_timestamp_nsecs": time.time_ns()}
     uncommitted = json_bytes({**stamps, "commit_timestamp_nsecs": None})
     yield Operation("rmtree", name)  # What is saved again goes first: for a while there is nothing.
+    yield Operation("rmtree", temporary)
     yield Operation("mkdir", temporary)
     yield from grow(f"{temporary}/{_METADATA}", uncommitted)
     if item:

@@ -80,7 +80,7 @@ def nemo(save: Save) -> Iterator[Operation]:
 
 def verl(save: Save) -> Iterator[Operation]:
     """
-    verl's PPO: the actor, `data.pt`, then the tracker.
+    PPO with verl: the actor, `data.pt`, then the tracker.
 
     The workers delete what is dropped before that, while the tracker may still name it; its
     `data.pt` stays for ever.

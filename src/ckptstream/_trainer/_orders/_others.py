@@ -93,7 +93,7 @@ def ray(save: Save) -> Iterator[Operation]:
     for rank in range(1, save.shards):
         file = f"rank_{rank}.pt"
         yield from grow(f"{name}/{file}", content(file, save.step, save.shard_bytes))
-    results = [{"checkpoint_dir_name": _report(step), "metrics": {}} for step in save.kept]
+    results = [{"checkpoint_dir_name": _report(step)} for step in save.kept]
     snapshot = {"checkpoint_results": results, "latest_checkpoint_result": results[-1]}
     pointer = "checkpoint_manager_snapshot.json"
     yield from grow(pointer, json_bytes(snapshot), finishes=name)

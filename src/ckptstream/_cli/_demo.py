@@ -92,7 +92,8 @@ async def _follow(
 ) -> int:
     """Train and follow in one event loop; neither waits for the other."""
     delivered = 0
-    async with anyio.create_task_group() as tasks, begin() as stream:
+    stream = begin()
+    async with anyio.create_task_group() as tasks, stream:
         for trainer in trainers:
             tasks.start_soon(trainer.run)
         async for checkpoint in stream:
@@ -102,9 +103,9 @@ async def _follow(
             print(_line(checkpoint, directory, now - min(committed)), flush=True)
             if delivered == expected:
                 break
-        status = stream.status()
         tasks.cancel_scope.cancel()
-    why = status.ended or "all is trained"
+    status = stream.status()
+    why = "all is trained" if delivered == expected else status.ended
     print(f"Ended: {why}; {delivered} of {expected} delivered", flush=True)
     if delivered == expected:
         return 0

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Simulated:
     Attributes:
         whole: Fits the path after whose last operation it may be taken for finished if the trainer
             stalls there, before it is.
+        overwritten: Why one that stalls while it writes again may look finished, if it may.
         alike: Whether its order is that of the trace.
     """
 
@@ -40,13 +41,16 @@ class Simulated:
     trace: str
     shards: int = 1
     whole: str = ""
+    overwritten: str = ""
     alike: bool = True
 
     def __str__(self) -> str:
         return f"{self.layout}-{self.shards}"
 
     def traced(self) -> Trace:
-        return read(Path(__file__).with_name(f"{self.trace}.trace"))
+        trace = read(Path(__file__).with_name(f"{self.trace}.trace"))
+        own = {"overwritten": self.overwritten} if self.overwritten else {}
+        return replace(trace, head=trace.head | own)
 
 
 class SimulatedDisk(Disk):
@@ -76,13 +80,17 @@ class SimulatedDisk(Disk):
 
 
 def train(
-    disk: SimulatedDisk, book: Book, simulated: Simulated, saving: Saving = operations
+    disk: SimulatedDisk,
+    book: Book,
+    simulated: Simulated,
+    saving: Saving = operations,
+    steps: Sequence[int] = STEPS,
 ) -> Iterator[Operation]:
     """
     Save and delete, and stop after each operation, once it is noted what it means.
     """
     layout, kept = resolve(simulated.layout), list[int]()
-    for step in STEPS:
+    for step in steps:
         run = list(saving(step, simulated.layout, earlier=kept, keep=KEEP, shards=simulated.shards))
         (name,) = (operation.finishes for operation in run if operation.finishes)
         others = [other for other in kept if other != step]
@@ -142,7 +150,8 @@ def _is_whole(simulated: Simulated, operation: Operation, run: list[Operation]) 
     if not simulated.whole or not re.fullmatch(simulated.whole, operation.path):
         return False
     later = run[run.index(operation) + 1 :]
-    return not any(re.fullmatch(simulated.whole, other.path) for other in later)
+    written = (other for other in later if other.action != "remove")
+    return not any(re.fullmatch(simulated.whole, other.path) for other in written)
 
 
 def too_early(*arguments: object, **options: object) -> Iterator[Operation]:
@@ -151,20 +160,22 @@ def too_early(*arguments: object, **options: object) -> Iterator[Operation]:
     """
     run = list(operations(*arguments, **options))  # type: ignore[arg-type]
     for operation, following in zip(run, [*run[1:], None], strict=True):
-        yield replace(operation, finishes=following and following.finishes)
+        yield replace(operation, finishes=None if following is None else following.finishes)
 
 
 def written(trace: Trace) -> list[str]:
     """
     The files of a trace's first save, by when they are last touched; numbers do not count.
     """
-    names = list[str]()
+    names, unlinked = list[str](), list[str]()
     for line in trace.lines:
         if line.verb == "commit":
             break
-        if line.verb not in MEANINGS | {"chmod", "utime", "mkdir"}:
-            names.append(_shape(line.paths[-1]))
-    return _by_last(names)
+        if line.verb == "unlink":
+            unlinked = [_shape(line.paths[0])]
+        elif line.verb not in MEANINGS | {"chmod", "utime", "mkdir", "rmdir"}:
+            names, unlinked = [*names, _shape(line.paths[-1])], []
+    return _by_last(names + unlinked)
 
 
 def written_by(run: Iterator[Operation]) -> list[str]:

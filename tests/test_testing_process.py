@@ -134,15 +134,26 @@ def test_interrupted_it_leaves_quietly(tmp_path: Path) -> None:
     assert ("", 130) == (errors, process.returncode)
 
 
+def test_where_it_cannot_write_it_says_so_in_one_line(tmp_path: Path) -> None:
+    """
+    No traceback.
+    """
+    (tmp_path / "file").touch()
+    done = run(tmp_path / "file" / "run")
+
+    assert ("", 1) == (done.stdout, done.returncode)
+    assert re.fullmatch("python -m ckptstream.testing: error: .*Not a directory.*\n", done.stderr)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--layout", "hff"], r"layout='hff' is not known \(did you mean 'hf'\?\)"),
         (["--layout", "auto"], "layout='auto' is not known"),
-        (["--steps", "0"], "steps=0 saves nothing"),
-        (["--steps", "many"], "'many' is no number, and no list of steps"),
-        (["--steps", ","], "',' is no number, and no list of steps"),
-        (["--steps=3,-1"], "step=-1 is no step"),
+        (["--steps", "0"], "'0' is no number of steps, 1 or more"),
+        (["--steps", "many"], "'many' is no number of steps"),
+        (["--steps", ","], "',' is no number of steps"),
+        (["--steps=3,-1"], "'3,-1' is no number of steps, .* and no list of steps, 0 or more"),
         (["--interval", str(math.nan)], "interval=nan is no time"),
         (["--keep", "0"], "keep=0 is too few"),
         (["--crash-after", "0"], "crash_after=0 is too few"),

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from ._operations import Training, check
-from ._simulated import apply, checked_interval, checked_steps
+from ._simulated import apply, checked_interval
 
 _PROGRAM = "python -m ckptstream.testing"
 _INTERRUPTED = 130
@@ -18,33 +18,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Save checkpoints, blocking, as `SimulatedTrainer` does; it prints nothing.
 
     Returns:
-        The exit code: 0; 1 if it crashed, as it was asked to; 2 for a wrong call; 130 after Ctrl-C.
+        The exit code: 0; 1 if it crashed, as it was asked to, or cannot write; 2 for a wrong call;
+        130 after Ctrl-C.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        steps = list(checked_steps(options.steps))
-        check(options.layout, step=min(steps), crash_after=options.crash_after)
+        check(options.layout, crash_after=options.crash_after)
         checked_interval(options.interval)
         sizes = {"shards": options.shards, "shard_bytes": options.shard_bytes}
         training = Training(options.layout, keep=options.keep, **sizes)
     except ValueError as error:
         parser.error(str(error))
     try:
-        _train(training, options.directory, steps, options.interval, options.crash_after)
+        _train(training, options)
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except OSError as error:
+        parser.exit(1, f"{_PROGRAM}: error: {error}\n")
     return 0 if options.crash_after is None else 1
 
 
-def _train(
-    training: Training, directory: str, steps: list[int], interval: float, crash_after: int | None
-) -> None:
-    for number, step in enumerate(steps):
-        time.sleep(interval if number else 0)
-        last = number == len(steps) - 1
-        for operation in training.save(step, crash_after if last else None):
-            apply(operation, directory)
+def _train(training: Training, options: argparse.Namespace) -> None:
+    steps: Sequence[int] = options.steps
+    for number, step in enumerate(steps, 1):
+        time.sleep(options.interval if number > 1 else 0)
+        crash_after = options.crash_after if number == len(steps) else None
+        for operation in training.save(step, crash_after):
+            apply(operation, options.directory)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "any built-in layout, or a template such as 'step_{step}/DONE' (hf)"
     parser.add_argument("--layout", default="hf", help=text)
     text = "how many, or which: 1,2,3,2,3 goes back to step 2 and saves both again (5)"
-    parser.add_argument("--steps", default=5, type=_steps, metavar="STEPS", help=text)
+    parser.add_argument("--steps", default=range(1, 6), type=_steps, metavar="STEPS", help=text)
     text = "time between two of them (1)"
     parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help=text)
     parser.add_argument("--keep", type=int, metavar="N", help="how many stay on disk (all)")
@@ -67,11 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _steps(text: str) -> int | list[int]:
+def _steps(text: str) -> Sequence[int]:
     try:
-        steps = [int(step) for step in text.split(",") if step.strip()]
+        numbers = [int(step) for step in text.split(",") if step.strip()]
     except ValueError:
-        steps = []
-    if not steps:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number, and no list of steps")
-    return steps if "," in text else steps[0]
+        numbers = []
+    steps = numbers if "," in text else range(1, sum(numbers) + 1)
+    if not steps or min(numbers) < 0:
+        message = f"{text!r} is no number of steps, 1 or more, and no list of steps, 0 or more"
+        raise argparse.ArgumentTypeError(message)
+    return steps

@@ -123,9 +123,11 @@ class SimulatedTrainer:
         if find_spec("aiofiles") is None:
             message = "SimulatedTrainer needs aiofiles: pip install 'ckptstream[testing]'"
             raise ImportError(message, name="aiofiles")
+        if isinstance(steps, int) and steps < 1:
+            raise ValueError(f"steps={steps!r} saves nothing: use 1 or more, or a list of steps")
         self._training = Training(layout, keep=keep, shards=shards, shard_bytes=shard_bytes)
         self._directory = os.fspath(directory)
-        self._steps = checked_steps(steps)
+        self._steps = range(1, steps + 1) if isinstance(steps, int) else steps
         self._interval = checked_interval(interval)
         self.committed: dict[str, float] = {}
 
@@ -192,13 +194,6 @@ async def _uncut(operation: Coroutine[Any, Any, None]) -> None:
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([doing])
         raise
-
-
-def checked_steps(steps: int | Iterable[int]) -> Iterable[int]:
-    """Which steps are meant."""
-    if isinstance(steps, int) and steps < 1:
-        raise ValueError(f"steps={steps!r} saves nothing: use 1 or more, or a list of steps")
-    return range(1, steps + 1) if isinstance(steps, int) else steps
 
 
 def checked_interval(interval: float) -> float:

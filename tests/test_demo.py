@@ -12,8 +12,20 @@ from importlib.metadata import version
 
 import pytest
 
+from ckptstream import UnknownLayout
+from ckptstream.layouts import resolve
+
 COMMAND = [sys.executable, "-m", "ckptstream"]
 SECONDS = 60
+
+
+def resolvable() -> tuple[str, ...]:
+    """
+    The layouts that have a name.
+    """
+    with pytest.raises(UnknownLayout) as unknown:
+        resolve("none")
+    return unknown.value.known
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -32,6 +44,8 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
         ("orbax", "{}", "orbax"),
         ("tensorflow", "ckpt-{}", "tensorflow"),
         ("step_{step}/DONE", "step_{}", "step_{step}/DONE"),
+        ("megatron", "iter_000000{}", "megatron"),
+        ("maxtext", "{}", "orbax"),
     ],
 )
 def test_demo_prints_each_checkpoint_and_ends(layout: str, name: str, recognised: str) -> None:
@@ -49,6 +63,48 @@ def test_demo_prints_each_checkpoint_and_ends(layout: str, name: str, recognised
         assert re.fullmatch(start.replace("{step}", r"\{step\}") + late, line), line
     assert 3 == len(lines)
     assert re.fullmatch("Ended: .+; 3 of 3 delivered", last)
+
+
+@pytest.mark.parametrize("layout", ["keras-backup", "ray"])
+def test_demo_of_a_layout_without_steps(layout: str) -> None:
+    """
+    It ends when all have come.
+    """
+    done = run("demo", "--layout", layout, "--count", "2", "--interval", "0.3")
+
+    assert ("", 0) == (done.stderr, done.returncode)
+    _, *lines, last = done.stdout.splitlines()
+    assert 2 == len(lines)
+    assert all(re.search(rf" step - +{layout} ", line) for line in lines)
+    assert last.endswith("; 2 of 2 delivered")
+
+
+def test_demo_of_several_runs() -> None:
+    """
+    They train at once, and a pattern follows them; each in its own order.
+    """
+    done = run("demo", "--runs", "3", "--count", "3", "--interval", "0.1")
+
+    assert ("", 0) == (done.stderr, done.returncode)
+    first, *lines, last = done.stdout.splitlines()
+    assert re.fullmatch("3 simulated trainers save 3 checkpoints each to .+/run-[*]", first)
+    for number in (1, 2, 3):
+        own = [line.split()[0] for line in lines if line.startswith(f"run-{number}/")]
+        assert [f"run-{number}/checkpoint-{step}" for step in (1, 2, 3)] == own
+    assert 9 == len(lines)
+    assert last.endswith("; 9 of 9 delivered")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("layout", [name for name in resolvable() if name != "auto"])
+def test_demo_of_every_layout(layout: str) -> None:
+    """
+    All that is saved comes.
+    """
+    done = run("demo", "--layout", layout, "--count", "2", "--interval", "0.3")
+
+    assert 0 == done.returncode, done.stderr
+    assert "Ended: all is trained; 2 of 2 delivered" == done.stdout.splitlines()[-1]
 
 
 def test_demo_takes_seconds() -> None:
@@ -106,6 +162,7 @@ def test_demo_without_aiofiles_says_what_to_install() -> None:
     [
         (["demo", "--layout", "hff"], "layout='hff' is not known"),
         (["demo", "--count", "0"], "steps=0 saves nothing"),
+        (["demo", "--runs", "0"], "--runs=0 trains nothing"),
         (["demo", "--interval", "nan"], "interval=nan is no time"),
         ([], "Missing command"),
     ],

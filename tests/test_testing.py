@@ -8,12 +8,13 @@ import asyncio
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 import zipfile
 from collections.abc import Iterator
-from itertools import count, takewhile
+from itertools import count, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,24 @@ import anyio
 import pytest
 from observing import SECONDS, until
 
-from ckptstream import follow
+from ckptstream import UnknownLayout, follow
 from ckptstream.testing import Operation, SimulatedTrainer, apply, operations, save
 
 pytestmark = pytest.mark.anyio
 
 LAYOUTS = ["hf", "orbax", "tensorflow", "ckpt_{step}.pt", "step_{step}/DONE"]
+
+
+def every_layout() -> list[str]:
+    """
+    What `operations` knows, and templates.
+    """
+    with pytest.raises(UnknownLayout) as unknown:
+        operations(1, "none")
+    return [*unknown.value.known, *LAYOUTS[3:]]
+
+
+every = pytest.mark.parametrize("layout", every_layout())
 
 
 @pytest.fixture
@@ -40,6 +53,13 @@ def anyio_backend() -> str:
 
 def files(directory: Path) -> list[str]:
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
+
+
+def timeless(directory: Path) -> list[str]:
+    """
+    The same without the times that some names hold.
+    """
+    return [re.sub(r"(tmp-?|tempstate)[0-9a-f]+", "tmp", file) for file in files(directory)]
 
 
 def names(run: Iterator[Operation]) -> list[str]:
@@ -104,17 +124,18 @@ def test_tensorflow_renames_the_state_file_before_and_after_it_deletes() -> None
     assert late[5].endswith("-> checkpoint")
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_one_operation_finishes_a_checkpoint(layout: str) -> None:
+@every
+@pytest.mark.parametrize("shards", [1, 3])
+def test_one_operation_finishes_a_checkpoint(layout: str, shards: int) -> None:
     """
     Each save says once where it is finished.
     """
-    finishing = [operation for operation in operations(7, layout) if operation.finishes]
+    run = operations(7, layout, shards=shards)
 
-    assert 1 == len(finishing)
+    assert 1 == len([operation for operation in run if operation.finishes])
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@every
 async def test_task_and_blocking_calls_leave_the_same_files(layout: str, tmp_path: Path) -> None:
     """
     `SimulatedTrainer` and `save` do the same to the disk.
@@ -183,6 +204,80 @@ async def test_steps_may_be_any_numbers(tmp_path: Path) -> None:
     assert f"{tmp_path}/checkpoint-300" in trainer.committed
 
 
+async def test_it_goes_back_to_an_earlier_step(tmp_path: Path) -> None:
+    """
+    The steps may come again: what is saved again is new.
+    """
+    trainer = SimulatedTrainer(tmp_path, steps=[1, 2, 3, 2, 2], interval=0.05)
+    training = asyncio.create_task(trainer.run())
+    async with follow(tmp_path, timeout=SECONDS) as stream:
+        steps = [(await anext(stream)).step for _ in range(5)]
+    await training
+
+    assert [1, 2, 3, 2, 2] == steps
+
+
+@every
+def test_a_crash_leaves_what_was_done(layout: str, tmp_path: Path) -> None:
+    """
+    After any operation; and the path is that of the checkpoint that it would have been.
+    """
+    path = save(tmp_path / "whole", 5, layout)
+    for number in range(1, len(list(operations(5, layout))) + 1):
+        crashed, stopped = tmp_path / f"{number}", tmp_path / f"{number}-stopped"
+
+        assert str(crashed / Path(path).name) == save(crashed, 5, layout, crash_after=number)
+        stopped.mkdir()
+        for operation in islice(operations(5, layout), number):
+            apply(operation, stopped)
+        crashed.mkdir(exist_ok=True)
+        assert timeless(stopped) == timeless(crashed)
+
+
+@every
+def test_a_crashed_step_is_saved_again(layout: str, tmp_path: Path) -> None:
+    """
+    What a crash leaves stands in nobody's way, wherever it was.
+    """
+    clean = tmp_path / "clean"
+    save(clean, 1, layout)
+    save(clean, 2, layout, earlier=[1], keep=1)
+    for number in range(1, len(list(operations(2, layout, earlier=[1], keep=1)))):
+        run = tmp_path / f"{number}"
+        save(run, 1, layout)
+        save(run, 2, layout, earlier=[1], keep=1, crash_after=number)
+        save(run, 2, layout, earlier=[1], keep=1)
+
+        assert set(files(clean)) <= set(files(run))
+
+
+async def test_what_a_crash_left_undeleted_is_deleted_with_the_next(tmp_path: Path) -> None:
+    """
+    `keep` holds again.
+    """
+    trainer = SimulatedTrainer(tmp_path, keep=1)
+    await trainer.save(1)
+    everything = len(list(operations(2, earlier=[1], keep=1)))
+    await trainer.save(2, crash_after=everything - 1)
+    assert (tmp_path / "checkpoint-1").exists()
+    await trainer.save(3)
+
+    assert ["checkpoint-3"] == os.listdir(tmp_path)
+
+
+async def test_a_crash_is_no_commit(tmp_path: Path) -> None:
+    """
+    `committed` has what is finished, and so has a stream.
+    """
+    trainer = SimulatedTrainer(tmp_path)
+    whole = await trainer.save(1)
+    half = await trainer.save(2, crash_after=7)
+
+    assert [whole] == list(trainer.committed)
+    assert os.listdir(half)
+    assert [1] == await delivered(tmp_path)
+
+
 @pytest.mark.parametrize("times", [1, 3])
 async def test_cancelled_while_a_thread_opens_a_file_it_closes_that(
     times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -240,6 +335,14 @@ def test_negative_step_is_refused(tmp_path: Path) -> None:
     """
     with pytest.raises(ValueError, match="step=-1 is no step"):
         save(tmp_path, -1)
+
+
+def test_a_crash_after_nothing_is_refused(tmp_path: Path) -> None:
+    """
+    It would not even begin.
+    """
+    with pytest.raises(ValueError, match="crash_after=0 is too few"):
+        save(tmp_path, 1, crash_after=0)
 
 
 def test_without_aiofiles_the_rest_works(tmp_path: Path) -> None:

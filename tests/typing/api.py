@@ -204,4 +204,4 @@ async def simulated() -> None:
     trainer = SimulatedTrainer("runs", "orbax", steps=3, interval=0.1)
     await trainer.run()
     assert_type(trainer.committed, "dict[str, float]")
-    assert_type(save("runs", 4), str)
+    assert_type(save("runs", 4, "megatron", crash_after=7), str)

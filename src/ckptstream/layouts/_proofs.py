@@ -36,7 +36,7 @@ class Marker:
         step: The key of a JSON file that must hold the checkpoint's step.
         empty: Whether it has no content.
         beside: Whether it lies beside the checkpoint.
-        stale: Whether it may be older than the data, since it is written first.
+        stale: Whether it may be older than the data: it is written first, or another one last.
     """
 
     path: str

@@ -1,4 +1,8 @@
-"""A constant for each framework. To add one: the constant, its trace, its row in the README."""
+"""
+A constant for each framework.
+
+To add one: the constant, its trace, its order in the simulated trainer, its row in the README.
+"""
 
 from __future__ import annotations
 

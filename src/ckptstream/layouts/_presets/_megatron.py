@@ -72,7 +72,7 @@ MEGATRON_BRIDGE = Described(
     regex=r"iter_(?P<step>[0-9]{7,})",
     directory=(
         Marker("run_config.yaml"),
-        Marker("train_state.pt"),
+        Marker("train_state.pt", stale=True),
         Holds(r"\.metadata|__[0-9]+_[0-9]+\.distcp|mp_rank_[0-9_]+", "model files"),
     ),
     data=(SHARDS, r"mp_rank_[0-9_]+/.+\.pt"),

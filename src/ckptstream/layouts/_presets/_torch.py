@@ -28,7 +28,11 @@ LIGHTNING = Described(
     directory=(
         AnyOf(
             (
-                (Marker("meta.pt"), *WHOLE_DCP),
+                (
+                    Marker("meta.pt"),
+                    Marker(".metadata", stale=True),
+                    Holds(SHARDS, "*.distcp"),
+                ),
                 (
                     Marker("latest"),
                     Holds(r"checkpoint/.*_states\.pt"),

@@ -546,6 +546,22 @@ def test_one_filesystem_mounted_at_two_places(
     assert ([], []) == (left(Path(ckpt.run)), left(Path(other.run)))
 
 
+def test_one_directory_at_two_paths(ckpt: Checkpoint, tmp_path: Path) -> None:
+    """
+    As a mount shows it: what was pinned by one of them is not taken for a remnant at the other.
+    """
+    (tmp_path / "mounted").symlink_to(".")
+    other_path = str(tmp_path / "mounted" / DIRECTORY)
+    with pin(ckpt) as pinned:
+        _claims.collect(other_path, lambda: None)
+        second = _claims.claim(other_path)
+        second.release(lambda: None)
+        assert 7 == len(files_of(pinned))
+        assert os.path.exists(f"{owner(pinned)}.lock")
+
+    assert [] == left(Path(ckpt.run))
+
+
 def test_what_could_not_be_removed_while_another_pin_lives(ckpt: Checkpoint) -> None:
     """
     The next pin tries again, though its owner is alive.

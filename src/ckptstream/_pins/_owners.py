@@ -74,7 +74,9 @@ class Owner:
 
     def remove_unused(self, root: str, alive: Callable[[], None]) -> None:
         """Remove what could not be removed when it was released."""
-        _remove(root, _pins(root, self.token) - self.pins.get(root, set()), alive)
+        # Two paths may lead to one directory, by a mount: what is used by either stays.
+        used = set[str]().union(*self.pins.values())
+        _remove(root, _pins(root, self.token) - used, alive)
 
     def close(self) -> None:
         """Let go of the lock, when there are no pins any more."""

@@ -490,6 +490,41 @@ def test_the_dead_one_had_pins_in_many_directories(tmp_path: Path) -> None:
     assert all([] == left(Path(each.run)) for each in runs)
 
 
+def test_collectors_in_two_directories_of_one_dead_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Who comes to one of them removes what is there, though another process is at work in the other.
+    """
+    first, second = runs_in(tmp_path, 2)
+    program = """
+    other = os.path.realpath(os.path.join(sys.argv[1], "../../sweep-1/run"))
+    with ckptstream.sync.pin(ckpt):
+        [ckpt] = ckptstream.sync.follow(other, layout="hf", timeout=0)
+        with ckptstream.sync.pin(ckpt):
+            say("pinned")
+    """
+    with other_process(first, program) as dead:
+        assert "pinned" == dead.hear()
+        dead.kill()
+    unlink, found = os.unlink, list[str]()
+
+    def another_process_pins(path: str, *, dir_fd: int | None = None) -> None:
+        monkeypatch.setattr(os, "unlink", unlink)
+        with other_process(second) as living:
+            living.hear()
+            found.extend(left(Path(second.run)))
+            living.go_on()
+            living.process.wait()
+        unlink(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", another_process_pins)
+    _claims.collect(str(Path(first.run).parent / DIRECTORY), lambda: None)
+
+    assert 2 == len(found)
+    assert ([], []) == (left(Path(first.run)), left(Path(second.run)))
+
+
 def test_a_pin_stays_alive_after_the_directory_of_the_first_one_is_left(
     ckpt: Checkpoint, tmp_path: Path
 ) -> None:

@@ -135,7 +135,7 @@ def _open(token: str, path: str) -> Owner | None:
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         # Not locked yet, it looked like a dead one's: a collector may have it, or have removed it.
-        if _try_lock(lock) and _is_linked(lock, path):
+        if _try_lock(lock, fcntl.LOCK_EX) and _is_linked(lock, path):
             return Owner(token, lock)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -146,10 +146,10 @@ def _open(token: str, path: str) -> Owner | None:
     return None
 
 
-def _try_lock(lock: int) -> bool:
-    """Whether nobody else has it locked."""
+def _try_lock(lock: int, kind: int) -> bool:
+    """Whether nobody else has it locked, so that it is now."""
     try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(lock, kind | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in {errno.EACCES, errno.EAGAIN}:
             return False
@@ -173,7 +173,8 @@ def remove_dead(root: str, token: str, alive: Callable[[], None]) -> None:
         return  # Another collector was faster, or it is another user's.
     try:
         with contextlib.suppress(OSError):  # The next one tries again.
-            if _try_lock(lock) and _remove(root, _pins(root, token), alive):
+            # Shared: others may be at what it has left in other directories.
+            if _try_lock(lock, fcntl.LOCK_SH) and _remove(root, _pins(root, token), alive):
                 os.unlink(path)
     finally:
         os.close(lock)

@@ -22,8 +22,9 @@ from pinning import checkpoint_in, files_of, left
 
 import ckptstream
 from ckptstream import Checkpoint, PinUnsupported
-from ckptstream._pins import _claims
+from ckptstream._pins import _claims, _subject
 from ckptstream._pins._hold import DIRECTORY
+from ckptstream._stores import Profile
 from ckptstream.sync import pin
 
 PROLOGUE = """if True:
@@ -581,6 +582,22 @@ def test_one_filesystem_mounted_at_two_places(
     assert ([], []) == (left(Path(ckpt.run)), left(Path(other.run)))
 
 
+def test_a_filesystem_that_locks_paths(
+    ckpt: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    As FUSE may do: each directory has a file of its own, since a link to it would not be locked.
+    """
+    fuse = Profile("fuse.sshfs", events=False, rename=False, inodes=True, settle=5.0)
+    monkeypatch.setattr(_subject, "_profile", lambda run, device: fuse)
+    (other,) = runs_in(tmp_path, 1)
+    with pin(ckpt) as first, pin(other) as second, pin(other) as third:
+        assert not os.path.samefile(f"{owner(first)}.lock", f"{owner(second)}.lock")
+        assert owner(second) == owner(third)
+
+    assert ([], []) == (left(Path(ckpt.run)), left(Path(other.run)))
+
+
 def test_one_directory_at_two_paths(ckpt: Checkpoint, tmp_path: Path) -> None:
     """
     As a mount shows it: what was pinned by one of them is not taken for a remnant at the other.
@@ -589,7 +606,7 @@ def test_one_directory_at_two_paths(ckpt: Checkpoint, tmp_path: Path) -> None:
     other_path = str(tmp_path / "mounted" / DIRECTORY)
     with pin(ckpt) as pinned:
         _claims.collect(other_path, lambda: None)
-        second = _claims.claim(other_path)
+        second = _claims.claim(other_path, linked_locks=True)
         second.release(lambda: None)
         assert 7 == len(files_of(pinned))
         assert os.path.exists(f"{owner(pinned)}.lock")

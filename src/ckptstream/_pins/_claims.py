@@ -30,16 +30,16 @@ class _Filesystem:
         self.lock = threading.Lock()
         self._owners = list[Owner]()
 
-    def claim(self, root: str) -> Claim | None:
+    def claim(self, root: str, linked_locks: bool) -> Claim | None:
         """A new pin; None if others were faster."""
-        owner = self._owner(root)
+        owner = self._owner(root, linked_locks)
         if owner is None:
             return None
         return Claim(self, owner, root, owner.add(root))
 
-    def _owner(self, root: str) -> Owner | None:
+    def _owner(self, root: str, linked_locks: bool) -> Owner | None:
         known = next((owner for owner in self._owners if owner.is_in(root)), None)
-        if known is None:
+        if known is None and linked_locks:
             known = next((owner for owner in self._owners if owner.link(root)), None)
         if known is not None:
             return known
@@ -121,9 +121,13 @@ class Claim:
             os.rmdir(self._root)
 
 
-def claim(root: str) -> Claim:
+def claim(root: str, linked_locks: bool) -> Claim:
     """
     Claim a new pin below *root*, which is made if it is not there.
+
+    Args:
+        root: A directory.
+        linked_locks: Whether a lock on a file is one on all of its hard links.
 
     Raises:
         OSError: If nothing can be made or locked there.
@@ -136,7 +140,7 @@ def claim(root: str) -> Claim:
             with contextlib.suppress(FileNotFoundError):
                 here = _filesystem(root)
                 with here.lock:
-                    claimed = here.claim(root)
+                    claimed = here.claim(root, linked_locks)
                 if claimed is not None:
                     return claimed
         except BaseException:

@@ -6,7 +6,8 @@ it between hosts; a number of a process says nothing on another host, and may be
 tomorrow.
 
 A process has one such file on each filesystem, however many pins it has there, so that it needs one
-descriptor: what lies beside the pins of another directory is a hard link to it.
+descriptor: what lies beside the pins of another directory is a hard link to it. (Where a lock may
+not hold for all links of a file there is a file for each directory.)
 
 A POSIX lock belongs to a process, and is lost when the process closes any descriptor of the file.
 So nobody opens a file of this process's own, and of two threads that would open that of another

@@ -64,13 +64,13 @@ class _Filesystem:
                     owner.close()
 
     def collect(self, root: str, token: str, alive: Callable[[], None]) -> None:
-        """Remove the pins of *token* if it has died; if it is this process, those not in use."""
+        """Remove the pins of *token* if it has died; if it is this process, its remnants."""
         with self.lock:
             if not is_own(token):
                 remove_dead(root, token, alive)
             for owner in self._owners:
                 if owner.token == token:
-                    owner.remove_unused(root, alive)
+                    owner.remove_remnants(root, alive)
 
 
 # The number of the process is part of the key: a forked child inherits this, but no lock.

@@ -49,6 +49,7 @@ class Owner:
         self.token = token
         self.lock = lock
         self.pins = dict[str, set[str]]()
+        self._remnants = dict[str, set[str]]()  # released, and still there
         self._numbers = itertools.count(1)
 
     def is_in(self, root: str) -> bool:
@@ -73,11 +74,12 @@ class Owner:
         self.pins.setdefault(root, set()).add(name)
         return name
 
-    def remove_unused(self, root: str, alive: Callable[[], None]) -> None:
+    def remove_remnants(self, root: str, alive: Callable[[], None]) -> None:
         """Remove what could not be removed when it was released."""
-        # Two paths may lead to one directory, by a mount: what is used by either stays.
-        used = set[str]().union(*self.pins.values())
-        _remove(root, _pins(root, self.token) - used, alive)
+        # Not all that is there and unknown here: another path may lead to the same directory.
+        names = self._remnants.pop(root, None)
+        if names is not None and not _remove(root, names, alive):
+            self._remnants[root] = names
 
     def close(self) -> None:
         """Let go of the lock, when there are no pins any more."""
@@ -92,6 +94,8 @@ class Owner:
             OSError: If the link cannot be removed.
         """
         self.pins[root].discard(name)
+        if os.path.lexists(os.path.join(root, name)):
+            self._remnants.setdefault(root, set()).add(name)
         if not self.pins[root]:
             del self.pins[root]
             if not _pins(root, self.token):

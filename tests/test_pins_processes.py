@@ -526,6 +526,38 @@ def test_collectors_in_two_directories_of_one_dead_process(
     assert ([], []) == (left(Path(first.run)), left(Path(second.run)))
 
 
+def pin_and_release(ckpt: Checkpoint) -> None:
+    with pin(ckpt):
+        pass
+
+
+def test_no_pin_waits_until_others_are_removed(tmp_path: Path) -> None:
+    """
+    What a dead process has left in one directory does not hold up pins in another one.
+    """
+    first, second = runs_in(tmp_path, 2)
+    with other_process(first) as dead:
+        dead.hear()
+        dead.kill()
+    at_work, go_on = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        at_work.set()
+        go_on.wait(60)
+
+    root = str(Path(first.run).parent / DIRECTORY)
+    with ThreadPoolExecutor(2) as threads:
+        collecting = threads.submit(_claims.collect, root, slow)
+        try:
+            assert at_work.wait(60)
+            threads.submit(pin_and_release, second).result(20)
+            assert not collecting.done()
+        finally:
+            go_on.set()
+
+    assert ([], []) == (left(Path(first.run)), left(Path(second.run)))
+
+
 def test_a_pin_stays_alive_after_the_directory_of_the_first_one_is_left(
     ckpt: Checkpoint, tmp_path: Path
 ) -> None:

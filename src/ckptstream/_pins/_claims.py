@@ -22,12 +22,15 @@ class _Filesystem:
     The owners on one filesystem that are this process.
 
     Attributes:
-        lock: Held by the thread that opens, locks or closes an owner's file. One for each
-            filesystem, since one of them may hang.
+        lock: Held by the thread that makes or closes an owner's file. One for each filesystem,
+            since one of them may hang.
+        collecting: Held by the thread that opens, locks or closes another process's file. Not the
+            same: what has died may have left much, and no pin waits until that is removed.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.collecting = threading.Lock()
         self._owners = list[Owner]()
 
     def claim(self, root: str, linked_locks: bool) -> Claim | None:
@@ -65,9 +68,11 @@ class _Filesystem:
 
     def collect(self, root: str, token: str, alive: Callable[[], None]) -> None:
         """Remove the pins of *token* if it has died; if it is this process, its remnants."""
-        with self.lock:
-            if not is_own(token):
+        if not is_own(token):
+            with self.collecting:
                 remove_dead(root, token, alive)
+            return
+        with self.lock:
             for owner in self._owners:
                 if owner.token == token:
                     owner.remove_remnants(root, alive)

@@ -9,7 +9,9 @@ from contextlib import contextmanager, suppress
 from .._errors import CheckpointGone, CursorError, PinUnsupported
 from .._model import printable
 
-NOBODY_READS = 141  # the exit code: as if SIGPIPE had ended it
+# Exit codes: as if a signal had ended it.
+INTERRUPTED = 130  # SIGINT
+NOBODY_READS = 141  # SIGPIPE
 
 _SPEAKING = (CheckpointGone, CursorError, PinUnsupported, ImportError)
 

@@ -26,7 +26,6 @@ _NETWORK = frozenset(
 )
 # Inode numbers that are made up, or change when a file is copied up to another layer.
 _NO_INODES = frozenset("9p cifs exfat msdos overlay smb3 vfat virtiofs".split())
-# Where the kernel may take two hard links for two files, each with locks of its own.
 _NO_LINKED_LOCKS = frozenset("9p cifs smb3".split())
 _NO_FILE = frozenset(
     {
@@ -59,7 +58,7 @@ class Profile:
 
     @property
     def linked_locks(self) -> bool:
-        """Whether a lock on a file is one on all of its hard links; FUSE may go by their paths."""
+        """Whether a lock on a file is one on all of its hard links, not on a path, as with FUSE."""
         return self.filesystem in (_LOCAL | _NETWORK) - _NO_LINKED_LOCKS
 
 

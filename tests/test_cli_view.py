@@ -177,6 +177,48 @@ def test_plain_lines(home: Path, arguments: list[str], environment: dict[str, st
         assert b"\x1b" not in view.raw
 
 
+STRANGE = "odd\x1b[2J\x9b1m\nname"
+
+
+@pytest.mark.parametrize("call", [("follow", "--timeout", "0"), ("ls",), ("doctor",)])
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_a_name_is_no_order_to_the_terminal(home: Path, call: tuple[str, ...], term: str) -> None:
+    """
+    What is in it is shown in one line, with escapes.
+    """
+    saved(home / STRANGE, 1)
+    command, *options = call
+    environment = {"TERM": term}
+    with terminal(command, STRANGE, *options, home=home, environment=environment) as view:
+        assert 0 == view.end()
+        assert r"odd\x1b[2J\x9b1m name" in view.text
+        assert b"\x1b[2J" not in view.raw
+
+
+def test_a_terminal_that_does_not_know_its_size(home: Path) -> None:
+    """
+    As some are at first: it is taken for a usual one.
+    """
+    saved(home / "runs/7b", 1)
+    with terminal("follow", "runs/7b", home=home, size=(0, 0)) as view:
+        view.wait(lambda text: "waiting for the next checkpoint" in text)
+        view.press_ctrl_c()
+        assert 130 == view.end()
+
+
+def test_a_terminal_that_nobody_reads(home: Path) -> None:
+    """
+    While it is full a command is run all the same, and a signal ends all.
+    """
+    saved(home / "runs/7b", 1)
+    call = ("follow", "runs/7b", "--output", "logs", "--exec", "sh -c 'echo > begun'")
+    with terminal(*call, "--grace", "0", home=home, full=True) as view:
+        wait_for(home / "begun")
+        view.process.send_signal(signal.SIGTERM)
+
+        assert 143 == view.process.wait(60)
+
+
 def test_no_color(home: Path) -> None:
     """
     For who wants none.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ._errors import INTERRUPTED, say
+from ._errors import INTERRUPTED
+from ._saying import say, speaking
 from ._standard import open_streams
 
 
@@ -29,4 +30,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         say(f"the command line needs {error.name}: pip install 'ckptstream[cli]'")
         return 2
-    return run(sys.argv[1:] if arguments is None else arguments)
+    with speaking():
+        return run(sys.argv[1:] if arguments is None else arguments)

@@ -11,7 +11,8 @@ import click
 from click.shell_completion import shell_complete
 
 from ._command_line import Group
-from ._errors import INTERRUPTED, NOBODY_READS, Refused, one_line, say
+from ._errors import INTERRUPTED, NOBODY_READS, Refused, one_line
+from ._saying import say
 
 _NAME = "ckptstream"
 _COMPLETE = "_CKPTSTREAM_COMPLETE"  # as click names it: what a shell asks for

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+_STDERR = 2
+
 
 def open_streams() -> bool:
     """
@@ -19,5 +21,5 @@ def open_streams() -> bool:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # This is the lowest number that is free.
     if sys.stderr is None:  # To `print` this would mean standard output.
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+        sys.stderr = os.fdopen(_STDERR, "w", closefd=False)
     return sys.stdout is not None

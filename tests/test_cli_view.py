@@ -9,10 +9,17 @@ import signal
 import time
 from pathlib import Path
 
+import anyio
 import pytest
 from commands import wait_for
+from rich.console import Console, ConsoleOptions, RenderResult
 from terminals import terminal
 
+from ckptstream import follow
+from ckptstream._cli._activity import Activities
+from ckptstream._cli._lines import Output
+from ckptstream._cli._screen import Screen
+from ckptstream._cli._view import View
 from ckptstream.testing import apply, operations, save
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -123,6 +130,33 @@ def test_more_runs_than_lines(home: Path) -> None:
         assert ["sweeps/888", "sweeps/777"] == rows[-20:-18]
         view.press_ctrl_c()
         assert 130 == view.end()
+
+
+@pytest.mark.anyio
+async def test_lines_that_rush_by(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The rows below them are made up anew only when they are drawn for a change.
+    """
+    render, rendered, written = View.__rich_console__, list[View](), list[bytes]()
+
+    def counted(view: View, console: Console, options: ConsoleOptions) -> RenderResult:
+        rendered.append(view)
+        return render(view, console, options)
+
+    async def write(output: Output, data: bytes) -> None:
+        written.append(data)
+
+    monkeypatch.setattr(View, "__rich_console__", counted)
+    monkeypatch.setattr(Output, "write", write)
+    screen = Screen(follow(home).status, Activities(), None, evaluates=False)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(screen.run)
+        for number in range(200):
+            await screen.say(f"line {number}")
+        tasks.cancel_scope.cancel()
+
+    assert all(f"line {number}".encode() in b"".join(written) for number in range(200))
+    assert len(rendered) < 100
 
 
 def test_how_far_it_is(home: Path) -> None:

@@ -13,6 +13,7 @@ import anyio
 from anyio.abc import TaskStatus
 from rich.console import Console, ConsoleDimensions
 from rich.live import Live
+from rich.segment import Segments
 from rich.text import Text
 
 from .._model import Status
@@ -103,8 +104,10 @@ class Screen:
         if lines:
             self._console.print(Text("\n".join(lines)), soft_wrap=True)
 
-    def _view(self) -> View:
-        return View(self._status(), self._activities, self._until, self._evaluates)
+    def _view(self) -> Segments:
+        """As it is drawn for now: rich asks for it again below each line that is printed."""
+        view = View(self._status(), self._activities, self._until, self._evaluates)
+        return Segments(self._console.render(view))
 
     async def _draw(self) -> None:
         self._measure()

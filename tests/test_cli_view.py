@@ -159,6 +159,28 @@ async def test_lines_that_rush_by(home: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(rendered) < 100
 
 
+@pytest.mark.anyio
+async def test_a_terminal_that_was_stopped(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    It is drawn again as soon as it goes on, and as often as before.
+    """
+    written = list[bytes]()
+
+    async def write(output: Output, data: bytes) -> None:
+        if not written:
+            await anyio.sleep(1)
+        written.append(data)
+
+    monkeypatch.setattr(Output, "write", write)
+    screen = Screen(follow(home).status, Activities(), None, evaluates=False)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(screen.run)
+        with anyio.fail_after(10):
+            while len(written) < 3:
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+
+
 def test_how_far_it_is(home: Path) -> None:
     """
     Where the end is known: a bar, and the time that is left.

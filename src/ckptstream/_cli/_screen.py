@@ -83,9 +83,8 @@ class Screen:
 
     async def _draw_for_ever(self) -> None:
         while True:
-            began, changed = time.monotonic(), self._activities.changed
-            await self._draw()
-            pause = max(_OFTEN, _SELDOM * (time.monotonic() - began))
+            changed = self._activities.changed
+            pause = max(_OFTEN, _SELDOM * await self._draw())
             with anyio.move_on_after(pause):
                 await changed.wait()
             await anyio.sleep(min(_AT_ONCE, pause))
@@ -109,11 +108,15 @@ class Screen:
         view = View(self._status(), self._activities, self._until, self._evaluates)
         return Segments(self._console.render(view))
 
-    async def _draw(self) -> None:
+    async def _draw(self) -> float:
+        """Returns the seconds that it took, without those in which nobody read."""
+        began = time.monotonic()
         self._measure()
         self._print_notes()
         self._live.refresh()
+        took = time.monotonic() - began
         await self._flush()
+        return took
 
     def _measure(self) -> None:
         try:

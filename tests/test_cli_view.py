@@ -159,6 +159,19 @@ async def test_lines_that_rush_by(home: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(rendered) < 100
 
 
+def test_the_cursor_stays(home: Path) -> None:
+    """
+    A shell has one when it stops or kills this at any moment.
+    """
+    saved(home / "runs/7b", 1)
+    with terminal("follow", "runs/7b", home=home) as view:
+        view.wait(lambda text: "waiting for the next checkpoint" in text)
+        view.process.kill()
+        view.end()
+
+        assert view.raw.rindex(b"\x1b[?25h") > view.raw.rindex(b"\x1b[?25l")
+
+
 @pytest.mark.anyio
 async def test_a_terminal_that_was_stopped(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """

@@ -69,6 +69,7 @@ class Screen:
         """Draw it again and again, until cancelled; then it stays as it is."""
         self._measure()
         self._live.start()
+        self._console.show_cursor(True)  # Who presses Ctrl-Z, or kills this, needs it.
         above = said_by(self._notes.append) if os.isatty(_STDERR) else nullcontext()
         with suppress(OSError):
             try:

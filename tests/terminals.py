@@ -30,6 +30,7 @@ _SESSION = """if True:
     os.execv(sys.argv[1], sys.argv[1:])
 """
 _CTRL_C = b"\x03"
+_USUAL = 80, 24  # columns and lines of one that does not say
 
 
 class Terminal:
@@ -42,7 +43,7 @@ class Terminal:
     ) -> None:
         self.process = process
         self._master = master
-        self._screen = pyte.Screen(*size)
+        self._screen = pyte.Screen(*(size if all(size) else _USUAL))
         self._stream = pyte.ByteStream(self._screen)
         self.raw = b""
 
@@ -107,12 +108,15 @@ def terminal(
     home: Path,
     size: tuple[int, int] = (80, 24),
     environment: Mapping[str, str] | None = None,
+    full: bool = False,
 ) -> Iterator[Terminal]:
     """
-    Start the command in a terminal of so many columns and lines.
+    Start the command in a terminal of so many columns and lines; a full one takes nothing more.
     """
     master, slave = pty.openpty()
     _set_size(slave, size)
+    if full:
+        _fill(slave)
     source = str(Path(ckptstream.__file__).parents[1])
     with subprocess.Popen(
         [sys.executable, "-c", _SESSION, *_COMMAND, *arguments],
@@ -129,6 +133,16 @@ def terminal(
         finally:
             process.kill()
             os.close(master)
+
+
+def _fill(descriptor: int) -> None:
+    os.set_blocking(descriptor, False)
+    for size in (1000, 1, 1, 1, 1, 1, 1, 1, 1, 1):
+        with suppress(BlockingIOError):
+            while True:
+                os.write(descriptor, b"x" * size)
+        time.sleep(0.02)  # The kernel moves some of it on, and there is room again.
+    os.set_blocking(descriptor, True)
 
 
 def _set_size(descriptor: int, size: tuple[int, int]) -> None:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import ckptstream, started, train, wait_for
+from commands import ckptstream, shell, started, train, wait_for
 from observing import mark_done, wait_until
 
 from ckptstream.testing import save
@@ -372,6 +372,18 @@ def test_a_reader_that_has_enough(home: Path) -> None:
 
         assert 141 == follower.process.wait(60)
     assert [] == undone(home)
+
+
+def test_nothing_more_can_be_written(home: Path) -> None:
+    """
+    As on a full disk: it says so and ends, but what was done is done.
+    """
+    call = "ckptstream follow runs/7b --cursor evals.db --output logs --exec true > /dev/full"
+    done = shell(call, home)
+
+    end = "ckptstream: ended: standard output: No space left on device: 1 done"
+    assert (1, [end]) == (done.returncode, done.stderr.splitlines())
+    assert [2, 3] == undone(home)
 
 
 def test_a_killed_follower_loses_nothing(home: Path) -> None:

@@ -240,6 +240,29 @@ def test_a_reader_that_does_not_read(home: Path) -> None:
     assert {f"{deep}/runs/7b/step_{step}" for step in range(40)} <= {first, *lines, *rest}
 
 
+@pytest.mark.parametrize(
+    ("closed", "code", "lines", "said"),
+    [
+        ("<&-", 0, PATHS, "ckptstream: ended: the timeout has expired: 3 done\n"),
+        ("2>&-", 0, PATHS, ""),
+        (">&-", 2, [], "ckptstream: standard output is closed: give '> /dev/null' if nobody"),
+        ("<&- >&- 2>&-", 2, [], ""),
+    ],
+)
+def test_a_standard_stream_that_is_closed(
+    three: Path, closed: str, code: int, lines: list[str], said: str
+) -> None:
+    """
+    What would go there goes nowhere else: not to another stream, and to no file.
+    """
+    done = shell(f"ckptstream follow runs/7b --timeout 0 --cursor printed.db {closed}", three)
+
+    assert (code, lines) == (done.returncode, done.stdout.splitlines())
+    assert done.stderr.startswith(said)
+    assert bool(said) == bool(done.stderr)
+    assert (code == 0) == (three / "printed.db").exists()
+
+
 def test_what_is_waited_for_is_said(home: Path) -> None:
     """
     A directory that is not there yet is no error.

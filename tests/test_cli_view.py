@@ -9,10 +9,17 @@ import signal
 import time
 from pathlib import Path
 
+import anyio
 import pytest
 from commands import wait_for
+from rich.console import Console, ConsoleOptions, RenderResult
 from terminals import terminal
 
+from ckptstream import follow
+from ckptstream._cli._activity import Activities
+from ckptstream._cli._lines import Output
+from ckptstream._cli._screen import Screen
+from ckptstream._cli._view import View
 from ckptstream.testing import apply, operations, save
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -125,6 +132,68 @@ def test_more_runs_than_lines(home: Path) -> None:
         assert 130 == view.end()
 
 
+@pytest.mark.anyio
+async def test_lines_that_rush_by(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The rows below them are made up anew only when they are drawn for a change.
+    """
+    render, rendered, written = View.__rich_console__, list[View](), list[bytes]()
+
+    def counted(view: View, console: Console, options: ConsoleOptions) -> RenderResult:
+        rendered.append(view)
+        return render(view, console, options)
+
+    async def write(output: Output, data: bytes) -> None:
+        written.append(data)
+
+    monkeypatch.setattr(View, "__rich_console__", counted)
+    monkeypatch.setattr(Output, "write", write)
+    screen = Screen(follow(home).status, Activities(), None, evaluates=False)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(screen.run)
+        for number in range(200):
+            await screen.say(f"line {number}")
+        tasks.cancel_scope.cancel()
+
+    assert all(f"line {number}".encode() in b"".join(written) for number in range(200))
+    assert len(rendered) < 100
+
+
+def test_the_cursor_stays(home: Path) -> None:
+    """
+    A shell has one when it stops or kills this at any moment.
+    """
+    saved(home / "runs/7b", 1)
+    with terminal("follow", "runs/7b", home=home) as view:
+        view.wait(lambda text: "waiting for the next checkpoint" in text)
+        view.process.kill()
+        view.end()
+
+        assert view.raw.rindex(b"\x1b[?25h") > view.raw.rindex(b"\x1b[?25l")
+
+
+@pytest.mark.anyio
+async def test_a_terminal_that_was_stopped(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    It is drawn again as soon as it goes on, and as often as before.
+    """
+    written = list[bytes]()
+
+    async def write(output: Output, data: bytes) -> None:
+        if not written:
+            await anyio.sleep(1)
+        written.append(data)
+
+    monkeypatch.setattr(Output, "write", write)
+    screen = Screen(follow(home).status, Activities(), None, evaluates=False)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(screen.run)
+        with anyio.fail_after(10):
+            while len(written) < 3:
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+
+
 def test_how_far_it_is(home: Path) -> None:
     """
     Where the end is known: a bar, and the time that is left.
@@ -175,6 +244,48 @@ def test_plain_lines(home: Path, arguments: list[str], environment: dict[str, st
     with terminal(*call, home=home, environment=environment) as view:
         assert 0 == view.end()
         assert b"\x1b" not in view.raw
+
+
+STRANGE = "odd\x1b[2J\x9b1m\nname"
+
+
+@pytest.mark.parametrize("call", [("follow", "--timeout", "0"), ("ls",), ("doctor",)])
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_a_name_is_no_order_to_the_terminal(home: Path, call: tuple[str, ...], term: str) -> None:
+    """
+    What is in it is shown in one line, with escapes.
+    """
+    saved(home / STRANGE, 1)
+    command, *options = call
+    environment = {"TERM": term}
+    with terminal(command, STRANGE, *options, home=home, environment=environment) as view:
+        assert 0 == view.end()
+        assert r"odd\x1b[2J\x9b1m name" in view.text
+        assert b"\x1b[2J" not in view.raw
+
+
+def test_a_terminal_that_does_not_know_its_size(home: Path) -> None:
+    """
+    As some are at first: it is taken for a usual one.
+    """
+    saved(home / "runs/7b", 1)
+    with terminal("follow", "runs/7b", home=home, size=(0, 0)) as view:
+        view.wait(lambda text: "waiting for the next checkpoint" in text)
+        view.press_ctrl_c()
+        assert 130 == view.end()
+
+
+def test_a_terminal_that_nobody_reads(home: Path) -> None:
+    """
+    While it is full a command is run all the same, and a signal ends all.
+    """
+    saved(home / "runs/7b", 1)
+    call = ("follow", "runs/7b", "--output", "logs", "--exec", "sh -c 'echo > begun'")
+    with terminal(*call, "--grace", "0", home=home, full=True) as view:
+        wait_for(home / "begun")
+        view.process.send_signal(signal.SIGTERM)
+
+        assert 143 == view.process.wait(60)
 
 
 def test_no_color(home: Path) -> None:

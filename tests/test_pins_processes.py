@@ -22,8 +22,9 @@ from pinning import checkpoint_in, files_of, left
 
 import ckptstream
 from ckptstream import Checkpoint, PinUnsupported
-from ckptstream._pins import _claims
+from ckptstream._pins import _claims, _subject
 from ckptstream._pins._hold import DIRECTORY
+from ckptstream._stores import Profile
 from ckptstream.sync import pin
 
 PROLOGUE = """if True:
@@ -490,6 +491,73 @@ def test_the_dead_one_had_pins_in_many_directories(tmp_path: Path) -> None:
     assert all([] == left(Path(each.run)) for each in runs)
 
 
+def test_collectors_in_two_directories_of_one_dead_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Who comes to one of them removes what is there, though another process is at work in the other.
+    """
+    first, second = runs_in(tmp_path, 2)
+    program = """
+    other = os.path.realpath(os.path.join(sys.argv[1], "../../sweep-1/run"))
+    with ckptstream.sync.pin(ckpt):
+        [ckpt] = ckptstream.sync.follow(other, layout="hf", timeout=0)
+        with ckptstream.sync.pin(ckpt):
+            say("pinned")
+    """
+    with other_process(first, program) as dead:
+        assert "pinned" == dead.hear()
+        dead.kill()
+    unlink, found = os.unlink, list[str]()
+
+    def another_process_pins(path: str, *, dir_fd: int | None = None) -> None:
+        monkeypatch.setattr(os, "unlink", unlink)
+        with other_process(second) as living:
+            living.hear()
+            found.extend(left(Path(second.run)))
+            living.go_on()
+            living.process.wait()
+        unlink(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", another_process_pins)
+    _claims.collect(str(Path(first.run).parent / DIRECTORY), lambda: None)
+
+    assert 2 == len(found)
+    assert ([], []) == (left(Path(first.run)), left(Path(second.run)))
+
+
+def pin_and_release(ckpt: Checkpoint) -> None:
+    with pin(ckpt):
+        pass
+
+
+def test_no_pin_waits_until_others_are_removed(tmp_path: Path) -> None:
+    """
+    What a dead process has left in one directory does not hold up pins in another one.
+    """
+    first, second = runs_in(tmp_path, 2)
+    with other_process(first) as dead:
+        dead.hear()
+        dead.kill()
+    at_work, go_on = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        at_work.set()
+        go_on.wait(60)
+
+    root = str(Path(first.run).parent / DIRECTORY)
+    with ThreadPoolExecutor(2) as threads:
+        collecting = threads.submit(_claims.collect, root, slow)
+        try:
+            assert at_work.wait(60)
+            threads.submit(pin_and_release, second).result(20)
+            assert not collecting.done()
+        finally:
+            go_on.set()
+
+    assert ([], []) == (left(Path(first.run)), left(Path(second.run)))
+
+
 def test_a_pin_stays_alive_after_the_directory_of_the_first_one_is_left(
     ckpt: Checkpoint, tmp_path: Path
 ) -> None:
@@ -544,6 +612,38 @@ def test_one_filesystem_mounted_at_two_places(
         assert owner(second) == owner(third)
 
     assert ([], []) == (left(Path(ckpt.run)), left(Path(other.run)))
+
+
+def test_a_filesystem_that_locks_paths(
+    ckpt: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    As FUSE may do: each directory has a file of its own, since a link to it would not be locked.
+    """
+    fuse = Profile("fuse.sshfs", events=False, rename=False, inodes=True, settle=5.0)
+    monkeypatch.setattr(_subject, "_profile", lambda run, device: fuse)
+    (other,) = runs_in(tmp_path, 1)
+    with pin(ckpt) as first, pin(other) as second, pin(other) as third:
+        assert not os.path.samefile(f"{owner(first)}.lock", f"{owner(second)}.lock")
+        assert owner(second) == owner(third)
+
+    assert ([], []) == (left(Path(ckpt.run)), left(Path(other.run)))
+
+
+def test_one_directory_at_two_paths(ckpt: Checkpoint, tmp_path: Path) -> None:
+    """
+    As a mount shows it: what was pinned by one of them is not taken for a remnant at the other.
+    """
+    (tmp_path / "mounted").symlink_to(".")
+    other_path = str(tmp_path / "mounted" / DIRECTORY)
+    with pin(ckpt) as pinned:
+        _claims.collect(other_path, lambda: None)
+        second = _claims.claim(other_path, linked_locks=True)
+        second.release(lambda: None)
+        assert 7 == len(files_of(pinned))
+        assert os.path.exists(f"{owner(pinned)}.lock")
+
+    assert [] == left(Path(ckpt.run))
 
 
 def test_what_could_not_be_removed_while_another_pin_lives(ckpt: Checkpoint) -> None:

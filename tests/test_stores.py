@@ -156,6 +156,7 @@ def test_profile_trusts_only_what_is_known(
     table(f"22 1 8:1 / / rw - {kind} x rw\n")
 
     assert expected == profile(str(tmp_path))
+    assert (kind in {"ext4", "tmpfs", "overlay", "nfs4"}) == expected.linked_locks
 
 
 @linux

@@ -26,6 +26,7 @@ _NETWORK = frozenset(
 )
 # Inode numbers that are made up, or change when a file is copied up to another layer.
 _NO_INODES = frozenset("9p cifs exfat msdos overlay smb3 vfat virtiofs".split())
+_NO_LINKED_LOCKS = frozenset("9p cifs smb3".split())
 _NO_FILE = frozenset(
     {
         *(errno.ENOENT, errno.ENOTDIR),
@@ -54,6 +55,11 @@ class Profile:
     rename: bool
     inodes: bool
     settle: float
+
+    @property
+    def linked_locks(self) -> bool:
+        """Whether a lock on a file is one on all of its hard links, not on a path, as with FUSE."""
+        return self.filesystem in (_LOCAL | _NETWORK) - _NO_LINKED_LOCKS
 
 
 def profile(directory: str) -> Profile:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ._errors import say
+from ._errors import INTERRUPTED
+from ._saying import say, speaking
+from ._standard import open_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,11 +18,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 if something has failed, was missed or is set aside; 2 for a wrong
         call; 128 and the signal's number after a signal, such as 130 after Ctrl-C.
     """
+    if not open_streams():
+        say("standard output is closed: give '> /dev/null' if nobody is to read it")
+        return 2
     try:
         from ._main import run
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except ImportError as error:
         if error.name not in {"click", "rich"}:
             raise
         say(f"the command line needs {error.name}: pip install 'ckptstream[cli]'")
         return 2
-    return run(sys.argv[1:] if arguments is None else arguments)
+    with speaking():
+        return run(sys.argv[1:] if arguments is None else arguments)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from statistics import median
 
 import anyio
-import anyio.to_thread
 
 from .. import Checkpoint
+from .._stores import mount_point
+from .._threads import Call
 
 _REMEMBERED = 9  # checkpoints of each run: eight intervals
 _PATIENCE = 1.0  # seconds
@@ -75,9 +76,11 @@ class Activities:
         """A checkpoint was delivered."""
         finished = time.time()
         with anyio.move_on_after(_PATIENCE):
-            finished = await anyio.to_thread.run_sync(
-                partial(_finished, checkpoint.path, finished), abandon_on_cancel=True
+            call = Call(
+                partial(_finished, checkpoint.path, finished),
+                partial(mount_point, checkpoint.run),
             )
+            finished = await call.wait()
         activity = self._runs.setdefault(checkpoint.run, Activity())
         activity.steps.append((checkpoint.step, finished))
         if evaluated:
@@ -95,8 +98,9 @@ class Activities:
         self.changed = anyio.Event()
 
 
-def _finished(path: str, unknown: float) -> float:
+def _finished(path: str, unknown: float, alive: Callable[[], None]) -> float:
     for bearer in _BEARERS:
+        alive()
         try:
             return os.stat(f"{path}{bearer}").st_mtime
         except OSError:

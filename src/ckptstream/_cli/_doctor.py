@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
 import anyio
-import anyio.to_thread
 
 from .. import RunStatus, follow
-from .._model import printable
-from .._stores import mount, profile
+from .._stores import mount, mount_point, profile
+from .._threads import Call
 from ._command_line import DIRECTORIES, command, flag
 from ._errors import Refused, one_line
 from ._inotify_limits import Used, used
 from ._options import in_dashes
 from ._probe import Probed, probe
+from ._units import shown
 
 _EXAMPLES = """\
 What lies in such a directory is `ckptstream ls`'s to say. Without --probe nothing is written.
@@ -59,18 +59,18 @@ async def _examine(directories: tuple[str, ...], tries: bool) -> int:
         status = await _look(directory)
         wrong |= _say(directory, await _facts(status, tries))
     with anyio.move_on_after(_PATIENCE):
-        found = await anyio.to_thread.run_sync(used, abandon_on_cancel=True)
+        found = await Call(lambda alive: used(), lambda: "/proc").wait()
         wrong |= _say("inotify, for this user, as far as can be seen", _limits(found))
     return int(wrong)
 
 
 def _say(title: str, lines: Iterable[_Line]) -> bool:
     """Whether anything is wrong."""
-    print(printable(title), flush=True)
+    print(shown(title), flush=True)
     wrong = False
     for line in lines:
         wrong |= line.wrong
-        print(printable(f"{'!' if line.wrong else ' '} {line.what}: {line.words}"), flush=True)
+        print(shown(f"{'!' if line.wrong else ' '} {line.what}: {line.words}"), flush=True)
     return wrong
 
 
@@ -109,13 +109,13 @@ async def _facts(status: RunStatus, tries: bool) -> list[_Line]:
     try:
         with anyio.fail_after(_PATIENCE):
             learn = partial(_learn, status, tries)
-            lines = await anyio.to_thread.run_sync(learn, abandon_on_cancel=True)
+            lines = await Call(learn, partial(mount_point, status.run)).wait()
     except TimeoutError:
         lines.append(_HANGS)
     return lines
 
 
-def _learn(status: RunStatus, tries: bool) -> list[_Line]:
+def _learn(status: RunStatus, tries: bool, alive: Callable[[], None]) -> list[_Line]:
     """What must be asked of the storage, in a thread."""
     lines = [_place(os.path.realpath(status.run))]
     there = os.path.isdir(status.run)

@@ -8,8 +8,8 @@ import anyio
 from anyio.abc import TaskStatus
 
 from .. import CheckpointStream
-from ._errors import say
 from ._processes import Processes
+from ._saying import say
 
 GRACE = 5.0  # seconds
 

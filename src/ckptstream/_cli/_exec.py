@@ -175,6 +175,8 @@ class Executing:
             await self._lines.write(checkpoint)
         except BrokenPipeError:
             await self._ending.begin("nobody reads standard output any more", NOBODY_READS)
+        except OSError as error:
+            await self._ending.begin(f"standard output: {one_line(error)}", 1)
 
 
 def _reason(code: int) -> str:

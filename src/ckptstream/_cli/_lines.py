@@ -1,4 +1,4 @@
-"""Lines on standard output, written without blocking the event loop: a reader may be slow."""
+"""Lines on standard output, written without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 import re
-import select
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from functools import partial
 
 import anyio
 
 from .. import Checkpoint
+from .._threads import Call
+from ._units import shown
 
 _STDOUT = 1
 _STRANGE = re.compile(r"[^A-Za-z0-9._=+-]+")
@@ -33,7 +34,7 @@ class Lines:
         self._say = say
         # Only there is room for more than the path: `xargs` takes every word for an argument.
         self._wordy = os.isatty(_STDOUT)
-        self._lock = anyio.Lock()
+        self._output = Output()
 
     async def write(self, checkpoint: Checkpoint) -> None:
         """
@@ -46,14 +47,13 @@ class Lines:
         if self._say is not None:
             await self._say(line)
             return
-        async with self._lock:
-            await write(os.fsencode(f"{line}\n"))
+        await self._output.write(os.fsencode(f"{line}\n"))
 
     def _line(self, checkpoint: Checkpoint) -> str:
         if self._json:
             return json.dumps(fields(checkpoint))
         if self._wordy:
-            return f"{checkpoint.path}  step {checkpoint.step}  {checkpoint.layout}"
+            return shown(f"{checkpoint.path}  step {checkpoint.step}  {checkpoint.layout}")
         return checkpoint.path
 
 
@@ -62,13 +62,33 @@ def is_drawable() -> bool:
     return os.isatty(_STDOUT) and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}
 
 
-async def write(data: bytes) -> None:
-    """Write to standard output, as far as it takes it at once."""
+class Output:
+    """Standard output, written to in a thread: its reader may be slow, or a terminal stopped."""
+
+    def __init__(self) -> None:
+        self._lock = anyio.Lock()
+        self._left: Call[None] | None = None  # by who was cancelled
+
+    async def write(self, data: bytes) -> None:
+        """
+        Write all of it. Who is cancelled leaves at once, and it is written as soon as it can be.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        async with self._lock:
+            if self._left is not None:
+                await self._left.wait()
+            # Nobody waits until it is ready: a terminal that says so may block all the same.
+            self._left = Call(partial(_write, data), lambda: "standard output")
+            await self._left.wait()
+            self._left = None
+
+
+def _write(data: bytes, alive: Callable[[], None]) -> None:
     while data:
-        with suppress(PermissionError):  # A file is always ready; it cannot be waited for.
-            await anyio.wait_writable(_STDOUT)
-        # So much can be written to a pipe at once.
-        data = data[os.write(_STDOUT, data[: select.PIPE_BUF]) :]
+        data = data[os.write(_STDOUT, data) :]
+        alive()
 
 
 def fields(checkpoint: Checkpoint) -> dict[str, str | int | None]:

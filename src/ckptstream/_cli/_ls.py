@@ -15,13 +15,13 @@ import anyio
 from .. import Checkpoint
 from .._cursor import Memory, Record, State, remembered
 from .._errors import CursorError
-from .._model import printable
 from .._stream import Listed, Silent, everything
 from ._command_line import DIRECTORIES, LAYOUT, FileName, command, flag, value
-from ._errors import Refused, say
+from ._errors import Refused
 from ._lines import identifier
 from ._options import in_dashes
-from ._units import age, size
+from ._saying import say
+from ._units import age, shown, size
 
 _EXAMPLES = """\
 For each checkpoint: its path, step, layout, size, the time since anything in it changed, and
@@ -191,9 +191,9 @@ def _state(memory: Memory | None) -> str:
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """As wide as need be; the last one, and what is not there, is not padded."""
-    shown = [tuple(" ".join(printable(cell).splitlines()) for cell in row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    padded = ((c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in shown)
+    cells = [tuple(map(shown, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    padded = ((c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in cells)
     return ["  ".join(row).rstrip() for row in padded]
 
 

@@ -11,11 +11,11 @@ import click
 from click.shell_completion import shell_complete
 
 from ._command_line import Group
-from ._errors import NOBODY_READS, Refused, one_line, say
+from ._errors import INTERRUPTED, NOBODY_READS, Refused, one_line
+from ._saying import say
 
 _NAME = "ckptstream"
 _COMPLETE = "_CKPTSTREAM_COMPLETE"  # as click names it: what a shell asks for
-_INTERRUPTED = 130
 _EXAMPLES = """\
 examples:
   ckptstream follow runs/7b --timeout 3600
@@ -56,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
         say(f"{error.format_message().rstrip('.')} (see '{_path(error)} --help')")
         return 2
     except (KeyboardInterrupt, asyncio.CancelledError):  # the latter on Python 3.10
-        return _INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:
         # Python would flush it once more, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

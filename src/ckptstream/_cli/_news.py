@@ -10,7 +10,7 @@ from traceback import format_exception
 
 from .._model import Checkpoint, Status
 from ._activity import Activities
-from ._errors import say
+from ._saying import say
 
 _KEYWORDS = {"timeout_fn": "--timeout-cmd", "until_step": "--until-step"}
 

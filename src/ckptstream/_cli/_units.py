@@ -1,10 +1,22 @@
-"""Sizes and times for people."""
+"""Names, sizes and times for people."""
 
 from __future__ import annotations
+
+import re
+
+from .._model import printable
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 NOTHING = "-"
 _SIZES = ("B", "kB", "MB", "GB", "TB")
 _AGES = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+def shown(text: str) -> str:
+    """In one line, with escapes for what a terminal would obey: a name may hold anything."""
+    line = " ".join(printable(text).splitlines())
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", line)
 
 
 def size(number: int | None) -> str:

@@ -11,9 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .._model import RunStatus, Status, printable
+from .._model import RunStatus, Status
 from ._activity import Activities, Activity, typical
-from ._units import NOTHING, age
+from ._units import NOTHING, age, shown
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _AROUND = 4  # lines: the head, what is left out, the progress, and where the cursor stays
@@ -143,7 +143,7 @@ def _evaluated(activity: Activity) -> str:
 
 
 def _cell(words: str, style: str = "") -> Text:
-    return Text(" ".join(printable(words).split()), style)
+    return Text(shown(words), style)
 
 
 def _line(words: str) -> Text:

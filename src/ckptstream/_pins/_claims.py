@@ -22,24 +22,27 @@ class _Filesystem:
     The owners on one filesystem that are this process.
 
     Attributes:
-        lock: Held by the thread that opens, locks or closes an owner's file. One for each
-            filesystem, since one of them may hang.
+        lock: Held by the thread that makes or closes an owner's file. One for each filesystem,
+            since one of them may hang.
+        collecting: Held by the thread that opens, locks or closes another process's file. Not the
+            same: what has died may have left much, and no pin waits until that is removed.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.collecting = threading.Lock()
         self._owners = list[Owner]()
 
-    def claim(self, root: str) -> Claim | None:
+    def claim(self, root: str, linked_locks: bool) -> Claim | None:
         """A new pin; None if others were faster."""
-        owner = self._owner(root)
+        owner = self._owner(root, linked_locks)
         if owner is None:
             return None
         return Claim(self, owner, root, owner.add(root))
 
-    def _owner(self, root: str) -> Owner | None:
+    def _owner(self, root: str, linked_locks: bool) -> Owner | None:
         known = next((owner for owner in self._owners if owner.is_in(root)), None)
-        if known is None:
+        if known is None and linked_locks:
             known = next((owner for owner in self._owners if owner.link(root)), None)
         if known is not None:
             return known
@@ -64,13 +67,15 @@ class _Filesystem:
                     owner.close()
 
     def collect(self, root: str, token: str, alive: Callable[[], None]) -> None:
-        """Remove the pins of *token* if it has died; if it is this process, those not in use."""
-        with self.lock:
-            if not is_own(token):
+        """Remove the pins of *token* if it has died; if it is this process, its remnants."""
+        if not is_own(token):
+            with self.collecting:
                 remove_dead(root, token, alive)
+            return
+        with self.lock:
             for owner in self._owners:
                 if owner.token == token:
-                    owner.remove_unused(root, alive)
+                    owner.remove_remnants(root, alive)
 
 
 # The number of the process is part of the key: a forked child inherits this, but no lock.
@@ -121,9 +126,13 @@ class Claim:
             os.rmdir(self._root)
 
 
-def claim(root: str) -> Claim:
+def claim(root: str, linked_locks: bool) -> Claim:
     """
     Claim a new pin below *root*, which is made if it is not there.
+
+    Args:
+        root: A directory.
+        linked_locks: Whether a lock on a file is one on all of its hard links.
 
     Raises:
         OSError: If nothing can be made or locked there.
@@ -136,7 +145,7 @@ def claim(root: str) -> Claim:
             with contextlib.suppress(FileNotFoundError):
                 here = _filesystem(root)
                 with here.lock:
-                    claimed = here.claim(root)
+                    claimed = here.claim(root, linked_locks)
                 if claimed is not None:
                     return claimed
         except BaseException:

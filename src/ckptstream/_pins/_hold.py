@@ -118,7 +118,7 @@ def _root(run: str) -> str:
 
 def _claim(subject: Subject, root: str) -> Claim:
     try:
-        return claim(root)
+        return claim(root, subject.profile.linked_locks)
     except FileNotFoundError:
         subject.verify()  # The directory above the run has been deleted, most likely.
         raise

@@ -6,7 +6,8 @@ it between hosts; a number of a process says nothing on another host, and may be
 tomorrow.
 
 A process has one such file on each filesystem, however many pins it has there, so that it needs one
-descriptor: what lies beside the pins of another directory is a hard link to it.
+descriptor: what lies beside the pins of another directory is a hard link to it. (Where a lock may
+not hold for all links of a file there is a file for each directory.)
 
 A POSIX lock belongs to a process, and is lost when the process closes any descriptor of the file.
 So nobody opens a file of this process's own, and of two threads that would open that of another
@@ -48,6 +49,7 @@ class Owner:
         self.token = token
         self.lock = lock
         self.pins = dict[str, set[str]]()
+        self._remnants = dict[str, set[str]]()  # released, and still there
         self._numbers = itertools.count(1)
 
     def is_in(self, root: str) -> bool:
@@ -72,9 +74,12 @@ class Owner:
         self.pins.setdefault(root, set()).add(name)
         return name
 
-    def remove_unused(self, root: str, alive: Callable[[], None]) -> None:
+    def remove_remnants(self, root: str, alive: Callable[[], None]) -> None:
         """Remove what could not be removed when it was released."""
-        _remove(root, _pins(root, self.token) - self.pins.get(root, set()), alive)
+        # Not all that is there and unknown here: another path may lead to the same directory.
+        names = self._remnants.pop(root, None)
+        if names is not None and not _remove(root, names, alive):
+            self._remnants[root] = names
 
     def close(self) -> None:
         """Let go of the lock, when there are no pins any more."""
@@ -89,6 +94,8 @@ class Owner:
             OSError: If the link cannot be removed.
         """
         self.pins[root].discard(name)
+        if os.path.lexists(os.path.join(root, name)):
+            self._remnants.setdefault(root, set()).add(name)
         if not self.pins[root]:
             del self.pins[root]
             if not _pins(root, self.token):
@@ -133,7 +140,7 @@ def _open(token: str, path: str) -> Owner | None:
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         # Not locked yet, it looked like a dead one's: a collector may have it, or have removed it.
-        if _try_lock(lock) and _is_linked(lock, path):
+        if _try_lock(lock, fcntl.LOCK_EX) and _is_linked(lock, path):
             return Owner(token, lock)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -144,10 +151,10 @@ def _open(token: str, path: str) -> Owner | None:
     return None
 
 
-def _try_lock(lock: int) -> bool:
-    """Whether nobody else has it locked."""
+def _try_lock(lock: int, kind: int) -> bool:
+    """Whether nobody else has it locked, so that it is now."""
     try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(lock, kind | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in {errno.EACCES, errno.EAGAIN}:
             return False
@@ -171,7 +178,8 @@ def remove_dead(root: str, token: str, alive: Callable[[], None]) -> None:
         return  # Another collector was faster, or it is another user's.
     try:
         with contextlib.suppress(OSError):  # The next one tries again.
-            if _try_lock(lock) and _remove(root, _pins(root, token), alive):
+            # Shared: others may be at what it has left in other directories.
+            if _try_lock(lock, fcntl.LOCK_SH) and _remove(root, _pins(root, token), alive):
                 os.unlink(path)
     finally:
         os.close(lock)

@@ -60,6 +60,7 @@ class _Looking:
         # Where no pointer was, a new one would have changed the directory's time.
         pointer = full and not (unchanged and not ground.pointer)
         told = any(layout.pointer in request.hints for layout in request.pointers)
+        self._told = {name for name, hint in request.hints.items() if hint is not None}
         self._pointed = request.pointed
         if pointer or told:
             self._pointed, found = self._read_pointers()
@@ -115,7 +116,8 @@ class _Looking:
     def _is_same(self, name: str, members: tuple[str, ...], entry: Entry) -> bool:
         """Whether a finished entry is what it was, so that it need not be judged again."""
         witness = entry.witness
-        told = self._request.hints.get(name) is not None
+        # Of a checkpoint in several files events tell by their names.
+        told = any(map(self._told.__contains__, (name, *members)))
         if entry.missing is not None or witness is None or told or members != entry.members:
             return False
         # Every look arms again. Watched first, the witness then speaks of all that went before.
@@ -194,7 +196,9 @@ class _Looking:
         pointed = known if name in self._pointed else None
         if pointed is None and old is not None:
             pointed = old.pointed
-        written = old.written if old is not None and evidence.before is not None else 0
+        same = old is not None and evidence.before is not None
+        written = old.written if old is not None and same else 0
+        again = old is not None and same and old.rewritten
         return Entry(
             step=verdict.step,
             layout=verdict.layout,
@@ -208,7 +212,7 @@ class _Looking:
             seen_unfinished=evidence.seen_unfinished or missing is not None,
             witness=evidence.witness() if missing is None else None,
             written=evidence.newest if missing is None else written,
-            rewritten=missing is not None and 0 < written < evidence.newest,
+            rewritten=missing is not None and (again or 0 < written < evidence.newest),
         )
 
     def _is_named(self, name: str, evidence: StoreEvidence, old: Entry | None) -> bool:

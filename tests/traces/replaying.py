@@ -148,7 +148,7 @@ class Book:
             self.looks[name] = self.looks.get(name, 0) + 1
             if name in reasons:
                 self.named.add(name)
-                # Whatever its files are called: between the old marker and the new one there is none.
+                # Between the old marker and the new one there is none, as in a deletion.
                 known = rf"{self.trace.head['evidence']}|vanishing|{UNRECOGNISED}"
                 assert re.search(known, reasons[name]), reasons[name]
             assert name in reasons or name not in self.named, f"nothing is said of {name} any more"

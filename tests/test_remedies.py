@@ -122,6 +122,7 @@ async def test_files_that_come_later_are_named(run: Path, said: Said) -> None:
         (["epoch_3-step_7/a"], "epoch_3-step_{step}"),
         (["snap{1}/READY"], "snap{{{step}}}/READY"),
         (["step_1/model.pt", "step_1/rank_0.pt"], "step_{step}"),
+        (["step_1/rank_0.pth", "step_1/rank_1.pth"], "step_{step}"),
         (["weights_5.npz"], "weights_{step}.npz"),
         (["model_5.pt"], "model_{step}.pt"),
     ],
@@ -358,17 +359,18 @@ async def test_an_unreadable_directory(
     assert (remedy,) == run_status(stream).remedies
 
 
-async def test_an_unreadable_checkpoint(
+async def test_unreadable_checkpoints(
     run: Path, watcher: ManualWatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    It is named.
+    Each is named, and another layout would not help.
     """
-    save(run, 1)
+    for step in (1, 2):
+        save(run, step)
     real = os.stat
 
     def faulty(path: str, **how: bool) -> os.stat_result:
-        if "checkpoint-1" in os.fspath(path):
+        if "checkpoint-" in os.fspath(path):
             raise PermissionError(errno.EACCES, "Permission denied", path)
         return real(path, **how)
 
@@ -377,8 +379,9 @@ async def test_an_unreadable_checkpoint(
         patched.setattr(os, "stat", faulty)
         await steps(stream, watcher)
 
-    remedy = "checkpoint-1: it is waited for; check its permissions and its mount"
-    assert (remedy,) == run_status(stream).remedies
+    remedy = "it is waited for; check its permissions and its mount"
+    expected = (f"checkpoint-1: {remedy}", f"checkpoint-2: {remedy}")
+    assert expected == run_status(stream).remedies
 
 
 async def test_storage_that_does_not_answer(run: Path) -> None:

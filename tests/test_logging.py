@@ -385,6 +385,6 @@ async def test_evidence_that_no_checkpoint_has_is_one_warning(
 
     expected = (
         "2 checkpoints, none of them finished (checkpoint-1: no DONE): "
-        "is layout='checkpoint-{step}/DONE' right?"
+        "is layout='checkpoint-{step}/DONE' right? For hf they are finished: try layout='hf'"
     )
     assert [expected] == told(records, logging.WARNING, run)

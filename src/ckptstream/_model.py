@@ -95,6 +95,7 @@ class RunStatus:
         set_aside: What has failed too often, the latest 100.
         retrying: Each checkpoint's name that has failed and is delivered again, and why it did.
         pinned: The names of those that are pinned, with `pin=`: no disk space of theirs is free.
+        remedies: What you can do about it, where something needs a person.
     """
 
     run: str
@@ -112,10 +113,11 @@ class RunStatus:
     set_aside: tuple[SetAside, ...] = ()
     retrying: Mapping[str, str] = field(default_factory=dict[str, str])
     pinned: tuple[str, ...] = ()
+    remedies: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         where = _eyes(self.watcher, self.watcher_reason, self.last_look)
-        lines = [f"{self.run}: {self.waiting_for} ({where})"]
+        lines = [f"{self.run}: {self.waiting_for} ({where})", *_to_do(self.remedies)]
         if self.newest is not None:
             lines.append(f"  newest delivered: {self.newest.path}")
         if self.queued:
@@ -143,6 +145,7 @@ class PatternStatus:
         last_look: Seconds since the last look ended, or None before the first one.
         waiting_for: What it waits for, in words.
         unanswered: Seconds since the storage last answered, if a look hangs there; else None.
+        remedies: What you can do about it, where something needs a person.
     """
 
     pattern: str
@@ -152,10 +155,12 @@ class PatternStatus:
     last_look: float | None
     waiting_for: str
     unanswered: float | None
+    remedies: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         where = _eyes(self.watcher, self.watcher_reason, self.last_look)
-        return printable(f"{self.pattern}: {self.waiting_for} ({where})")
+        lines = [f"{self.pattern}: {self.waiting_for} ({where})", *_to_do(self.remedies)]
+        return printable("\n".join(lines))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +188,14 @@ class Status:
     def _repr_html_(self) -> str:
         head = "run,waiting for,newest,queued,unfinished,missed,set aside,skipped".split(",")
         rows = [tuple(f"<b>{title}</b>" for title in head)]
-        rows += [(text(row.pattern), text(row.waiting_for)) for row in self.patterns]
+        rows += [(text(row.pattern), _waiting(row)) for row in self.patterns]
         for run in self.runs:
             unfinished = "<br>".join(text(f"{k}: {v}") for k, v in run.unfinished.items())
             newest = "" if run.newest is None else text(run.newest.path)
             missed = "<br>".join(text(missed.path) for missed in run.missed)
             aside = "<br>".join(text(f"{each.path}: {each.reason}") for each in run.set_aside)
             numbers = (text(run.queued), unfinished, missed, aside, text(run.skipped))
-            rows.append((text(run.run), text(run.waiting_for), newest, *numbers))
+            rows.append((text(run.run), _waiting(run), newest, *numbers))
         if self.ended is not None:
             rows.append(("<b>ended</b>", text(self.ended)))
         return table(rows)
@@ -219,6 +224,14 @@ def _eyes(watcher: str | None, reason: str, last_look: float | None) -> str:
     if watcher is None:
         return f"no watcher yet, {seen}"
     return f"{watcher}: {reason}, {seen}" if reason else f"{watcher}, {seen}"
+
+
+def _to_do(remedies: tuple[str, ...]) -> list[str]:
+    return [f"  to do: {remedy}" for remedy in remedies]
+
+
+def _waiting(row: RunStatus | PatternStatus) -> str:
+    return "<br>".join(map(text, (row.waiting_for, *row.remedies)))
 
 
 def printable(value: str) -> str:

@@ -66,6 +66,13 @@ def orbax_checkpointer(path: Path) -> Iterable[Any]:
         return checkpointer.restore(path)["w"]  # type: ignore[no-any-return]
 
 
+def orbax_v1(path: Path) -> Iterable[Any]:
+    from orbax.checkpoint.experimental.v1 import training
+
+    with training.Checkpointer(path.parent) as checkpointer:
+        return checkpointer.load(int(path.name))["w"]  # type: ignore[no-any-return]
+
+
 def flax(path: Path) -> Iterable[Any]:
     from flax.training.checkpoints import restore_checkpoint
 
@@ -80,7 +87,9 @@ def hugging_face(path: Path) -> Iterable[Any]:
         torch.load(path / name, weights_only=False)
     state = TrainerState.load_from_json(str(path / "trainer_state.json"))
     model = BertForSequenceClassification.from_pretrained(path)
-    return [state.global_step, *model.classifier.bias.tolist()]
+    bias: list[float] = model.classifier.bias.tolist()
+    assert {state.global_step} == {int(number) for number in bias}
+    return bias
 
 
 def torch_save(path: Path) -> Iterable[Any]:
@@ -139,8 +148,8 @@ def stable_baselines3(path: Path) -> Iterable[Any]:
 LOADERS: dict[str, Callable[[Path], Iterable[Any]]] = {
     loader.__name__: loader
     for loader in (
-        *(tensorflow, tensorflow_1, keras, keras_backup, orbax, orbax_checkpointer, flax),
-        *(hugging_face, torch_save, dcp, lightning, accelerate, stable_baselines3),
+        *(tensorflow, tensorflow_1, keras, keras_backup, orbax, orbax_checkpointer, orbax_v1),
+        *(flax, hugging_face, torch_save, dcp, lightning, accelerate, stable_baselines3),
     )
 }
 

@@ -20,20 +20,39 @@ from .slow_motion import HERE, Saving, Shown, show
 
 pytestmark = pytest.mark.frameworks
 
+BACKENDS = ("asyncio", "trio")
 TENSORFLOW_FILES = ("{name}.*",)
 SB3_FILES = ("{name}", "rl_model_*_{step}_steps.pkl")
 SAVINGS = {
     "tensorflow": Saving(
-        "tf2_manager.py {run} 4 2 300", "tensorflow", "tensorflow", (1, 2, 3, 4), TENSORFLOW_FILES
+        "tf2_manager.py {run} 4 2 300 again",
+        "tensorflow",
+        "tensorflow",
+        (1, 2, 3, 4, 4.5),
+        TENSORFLOW_FILES,
+        waits=(4,),
     ),
     "tensorflow 1": Saving(
-        "tf1_saver.py {run} 4 2", "tensorflow", "tensorflow_1", (1, 2, 3, 4), TENSORFLOW_FILES
+        "tf1_saver.py {run} 4 2 again",
+        "tensorflow",
+        "tensorflow_1",
+        (1, 2, 3, 4, 4.5),
+        TENSORFLOW_FILES,
+        waits=(4,),
     ),
     "keras": Saving(
-        "keras_callbacks.py {run} 4 model-{{epoch}}.keras", "keras", "keras", (1, 2, 3, 4)
+        "keras_callbacks.py {run} 4 model-{{epoch}}.keras again",
+        "keras",
+        "keras",
+        (1, 2, 3, 4, 4.5),
+        waits=(4,),
     ),
     "keras weights": Saving(
-        "keras_callbacks.py {run} 4 model-{{epoch}}.weights.h5", "keras", "keras", (1, 2, 3, 4)
+        "keras_callbacks.py {run} 4 model-{{epoch}}.weights.h5 again",
+        "keras",
+        "keras",
+        (1, 2, 3, 4, 4.5),
+        waits=(4,),
     ),
     "keras backup": Saving(
         "keras_callbacks.py {run} 3 backup",
@@ -56,13 +75,18 @@ SAVINGS = {
     "orbax, saved again": Saving(
         "orbax_checkpointer.py {run} 3", "orbax", "orbax_checkpointer", (1, 2, 3, 3.5), waits=(3,)
     ),
+    "orbax, v1": Saving(
+        "orbax_v1.py {run} 4 2", "orbax", "orbax_v1", (1, 2, 3, 4, 4.5), waits=(4,)
+    ),
     "flax, msgpack": Saving(
         "flax_legacy.py {run} 4 2 msgpack", "flax", "flax", (1, 2, 3, 4, 4.5), waits=(4,)
     ),
     "flax, orbax": Saving(
         "flax_legacy.py {run} 4 2 orbax", "flax", "flax", (1, 2, 3, 4, 4.5), waits=(4,)
     ),
-    "hugging face": Saving("hf_trainer.py {run} 4 2", "hf", "hugging_face", (1, 2, 3, 4)),
+    "hugging face": Saving(
+        "hf_trainer.py {run} 4 2 again", "hf", "hugging_face", (1, 2, 3, 4, 4.5), waits=(4,)
+    ),
     "torch.save": Saving(
         "torch_save.py {run} 4 0", "torch", "torch_save", (1, 2, 3, 4, 4.5), waits=(4,)
     ),
@@ -82,7 +106,12 @@ SAVINGS = {
         "accelerate_state.py {run}/.. 4 0", "accelerate", "accelerate", (0, 1, 2, 3)
     ),
     "stable-baselines3": Saving(
-        "sb3_callback.py {run} 3 dqn", "sb3", "stable_baselines3", (8, 16, 24), SB3_FILES
+        "sb3_callback.py {run} 3 dqn again",
+        "sb3",
+        "stable_baselines3",
+        (8, 16, 24, 24.5),
+        SB3_FILES,
+        waits=(3,),
     ),
 }
 
@@ -110,7 +139,9 @@ def shown(
     saving = SAVINGS[request.param]
     directory = tmp_path_factory.mktemp("slow")
     with tempfile.TemporaryDirectory(dir=elsewhere(directory, saving)) as temporary:
-        yield anyio.run(partial(show, saving, library, directory, Path(temporary)), backend="trio")
+        # One of them for each framework: both take twice as long, and look with the same code.
+        backend = BACKENDS[[*SAVINGS].index(request.param) % len(BACKENDS)]
+        yield anyio.run(partial(show, saving, library, directory, Path(temporary)), backend=backend)
 
 
 def elsewhere(directory: Path, saving: Saving) -> Path:

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -88,6 +89,25 @@ def test_zip(tmp_path: Path, content: bytes) -> None:
 
     for size in {*range(4, len(content), 97), len(content) - 1, len(content) - 22}:
         assert answer(tmp_path, "a.pt", content[:size]), f"accepted {size} bytes"
+
+
+@pytest.mark.parametrize("size", [1, 512, 9000, 20_000])
+def test_tar(tmp_path: Path, size: int) -> None:
+    """
+    Two blocks of zeros end an archive; what grows, or has no member yet, has none.
+    """
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for name in ("a/model.pt", "b.json"):
+            info = tarfile.TarInfo(name)
+            info.size = size
+            archive.addfile(info, io.BytesIO(b"w" * size))
+    content = file.getvalue()
+    assert answer(tmp_path, "a.tar", content) is None
+    assert answer(tmp_path, "a.tar", b"no archive" * 100) is None
+    end = -(-len(content.rstrip(b"\0")) // 512) * 512
+    for cut in range(512, end + 1024, 512):
+        assert "no end of the tar archive" == answer(tmp_path, "a.tar", content[:cut])
 
 
 def test_zip_in_a_zip(tmp_path: Path) -> None:

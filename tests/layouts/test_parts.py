@@ -239,7 +239,7 @@ def test_trap_9_an_archive_in_an_archive(
     tmp_path: Path, content: bytes, expected: str | None
 ) -> None:
     """
-    Cut off behind a member that is an archive itself, it does not pass for a whole one.
+    Trap 9: cut off behind a member that is an archive itself, it does not pass for a whole one.
     """
     write(tmp_path / "a.zip", content)
     look = Look(tmp_path)
@@ -253,7 +253,7 @@ def test_trap_9_an_archive_in_an_archive(
 
 def test_trap_10_a_link_that_dangles_for_a_moment(tmp_path: Path) -> None:
     """
-    Lightning's link is another name of a checkpoint, or of nothing for a moment; a copy counts.
+    Trap 10: Lightning's link is a checkpoint's other name, or leads nowhere; a copy counts.
     """
     run = Run(tmp_path, resolve("lightning"))
     write(tmp_path / "step=5.ckpt", TORCH)
@@ -274,7 +274,7 @@ def test_trap_10_a_link_that_dangles_for_a_moment(tmp_path: Path) -> None:
 
 def test_trap_3_a_copy_that_grows(tmp_path: Path) -> None:
     """
-    Moved from another filesystem, a Lightning file grows under its own name.
+    Trap 3: moved from another filesystem, a Lightning file grows under its own name.
     """
     run = Run(tmp_path, resolve("lightning"))
     for size in range(0, len(TORCH), 7):
@@ -287,7 +287,7 @@ def test_trap_3_a_copy_that_grows(tmp_path: Path) -> None:
 
 def test_trap_4_verl_deletes_before_the_tracker_moves(tmp_path: Path) -> None:
     """
-    A gutted checkpoint that the tracker still names is not finished.
+    Trap 4: a gutted checkpoint that the tracker still names is not finished.
     """
     run = Run(tmp_path, resolve("verl"))
     write(tmp_path / "global_step_5/data.pt")
@@ -308,7 +308,7 @@ def test_trap_8_the_pointer_is_past_it_or_before_it(
     tmp_path: Path, layout: str, older: str, file: str, pointer: str, content: str
 ) -> None:
     """
-    A later step in the pointer vouches for what has settled, an earlier one does not.
+    Trap 8: a later step in the pointer vouches for what has settled, an earlier one does not.
     """
     run = Run(tmp_path, resolve(layout))
     write(tmp_path / older / file, TORCH if file.endswith(".pt") else "{}")
@@ -323,7 +323,7 @@ def test_trap_8_the_pointer_is_past_it_or_before_it(
 
 def test_trap_5_an_upload_publishes_the_marker_first(tmp_path: Path) -> None:
     """
-    `.metadata` sorts before the data: without any it proves nothing, and while it comes one waits.
+    Trap 5: `.metadata` sorts before the data: alone it proves nothing; while data comes one waits.
     """
     run = Run(tmp_path, resolve("dcp"))
     write(tmp_path / "step-5/.metadata", at=100)
@@ -338,7 +338,7 @@ def test_trap_5_an_upload_publishes_the_marker_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", ["olmo", "t5x", "flax"])
 def test_trap_6_where_renames_are_not_atomic(tmp_path: Path, layout: str) -> None:
     """
-    A rename proves something where it is one; elsewhere the files must have settled.
+    Trap 6: a rename proves something where it is one; elsewhere the files must have settled.
     """
     save = next(save for save in SAVES if save.layout == layout)
     run = Run(tmp_path, resolve(layout), rename_is_atomic=False)
@@ -374,7 +374,7 @@ def test_trap_6_where_renames_are_not_atomic(tmp_path: Path, layout: str) -> Non
 )
 def test_trap_12_numbers_that_are_no_steps(layout: str, name: str, expected: int | None) -> None:
     """
-    A step is a whole number where the framework counts steps, else there is none.
+    Trap 12: a step is a whole number where the framework counts steps, else there is none.
     """
     match = resolve(layout).match(name)
 
@@ -411,7 +411,7 @@ def test_trap_12_numbers_that_are_no_steps(layout: str, name: str, expected: int
 )
 def test_trap_20_names_of_what_is_no_checkpoint(layout: str, name: str) -> None:
     """
-    What crashes leave behind, copies and links of other frameworks match nothing.
+    Trap 20: what crashes leave behind, copies and links of other frameworks match nothing.
     """
     assert resolve(layout).match(name) is None
 
@@ -437,7 +437,7 @@ def test_names_that_belong_to_another(name: str, lead: str) -> None:
 
 def test_trap_17_a_late_rank(tmp_path: Path) -> None:
     """
-    What a framework does not need for its weights may come later, and changes nothing.
+    Trap 17: what a framework does not need for its weights may come later, and changes nothing.
     """
     run = Run(tmp_path, resolve("accelerate"))
     save = next(save for save in SAVES if save.layout == "accelerate")
@@ -450,7 +450,7 @@ def test_trap_17_a_late_rank(tmp_path: Path) -> None:
 
 def test_trap_19_no_permission_is_not_for_a_layout(tmp_path: Path) -> None:
     """
-    What cannot be read is told as it is: neither unfinished nor corrupt.
+    Trap 19: what cannot be read is told as it is: neither unfinished nor corrupt.
     """
 
     class Forbidden(Look):
@@ -465,7 +465,7 @@ def test_trap_19_no_permission_is_not_for_a_layout(tmp_path: Path) -> None:
 
 def test_trap_20_remains_do_not_block_newer_ones(tmp_path: Path) -> None:
     """
-    What a crash left behind has its own reason, and what comes after it is finished.
+    Trap 20: what a crash left behind has its own reason, and what comes after it is finished.
     """
     run = Run(tmp_path, resolve("prime-rl"))
     write(tmp_path / "step_5/model.safetensors", TENSORS)

@@ -285,7 +285,7 @@ def test_recognises(run: Run) -> None:
 )
 def test_pointed(content: bytes, expected: tuple[str, ...]) -> None:
     """
-    The state file's names come latest first, without their directories.
+    Trap 18: names are unescaped, without their directories, and come latest first.
     """
     assert expected == TensorFlow().pointed(content)
 

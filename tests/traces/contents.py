@@ -6,6 +6,7 @@ What stands in the files of a trace: real formats, small, described by a few wor
     json {"global_step": 1}         a JSON value
     zip data:32 policy.pth:zip      an archive's members; `:zip` is itself an archive
     zip64 a/data.pkl:32             the same with the records that `torch.save` always writes
+    tar data.pt:64                  an archive's members, and the zeros at its end
     safetensors 64, hdf5 96, sstable 64, pickle 64, msgpack 64
                                     a file of that format, with so many bytes of data
 """
@@ -16,6 +17,7 @@ import io
 import json
 import re
 import struct
+import tarfile
 import zipfile
 from collections.abc import Callable
 from functools import lru_cache
@@ -105,6 +107,17 @@ def _zip64(rest: str) -> bytes:
     return body + record + locator + end
 
 
+def _tar(rest: str) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for member in rest.split():
+            name, _, size = member.rpartition(":")
+            info = tarfile.TarInfo(name)
+            info.size = int(size)
+            archive.addfile(info, io.BytesIO(_bytes(size)))
+    return file.getvalue()
+
+
 _BUILDERS: dict[str, Callable[[str], bytes]] = {
     "bytes": _bytes,
     "hdf5": _hdf5,
@@ -112,6 +125,7 @@ _BUILDERS: dict[str, Callable[[str], bytes]] = {
     "pickle": _pickle,
     "safetensors": _safetensors,
     "sstable": _sstable,
+    "tar": _tar,
     "zip": _zip,
     "zip64": _zip64,
 }

@@ -110,6 +110,22 @@ RECIPES = {
         r"commit_success\.txt|_CHECKPOINT_METADATA|vanishing",
         _ORBAX,
     ),
+    "orbax_async": Recipe(
+        "CheckpointManager, max_to_keep=2, by rename, in the background: three saves",
+        "orbax",
+        ("orbax_manager.py {run} 3 2 ATOMIC_RENAME 1",),
+        ("orbax-checkpoint", "jax"),
+        r"commit_success\.txt|_CHECKPOINT_METADATA|vanishing",
+        _ORBAX,
+    ),
+    "orbax_v1": Recipe(
+        "v1's training.Checkpointer, LatestN(2): three saves in the background, the third again",
+        "orbax",
+        ("orbax_v1.py {run} 3 2",),
+        ("orbax-checkpoint", "jax"),
+        r"commit_success\.txt|_CHECKPOINT_METADATA|vanishing",
+        _ORBAX,
+    ),
     "orbax_commit_file": Recipe(
         "CheckpointManager, max_to_keep=2, with commit files: three saves",
         "orbax",

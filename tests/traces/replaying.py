@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from ckptstream.layouts import resolve
 from ckptstream.testing import ManualWatcher
 
 LONG = 15.0  # seconds in which everything settles, and no safety look helps
+LONG_REWRITE = 5  # looks at a checkpoint that is written again, in which that must have shown
 UNRECOGNISED = "looked for"  # how auto names what it would take for evidence
 
 
@@ -38,6 +39,8 @@ class Book:
         early: Those that came when they were whole.
         blind: Whether the pointer is not whole at the moment.
         came: Those of which some generation came, and which were not deleted since.
+        named: Of what is written again, that of which `status()` has said what it lacks.
+        looks: How many looks there were meanwhile.
     """
 
     trace: Trace
@@ -51,6 +54,8 @@ class Book:
     blind: bool = False
     early: set[str] = field(default_factory=set[str])
     came: set[str] = field(default_factory=set[str])
+    named: set[str] = field(default_factory=set[str])
+    looks: dict[str, int] = field(default_factory=dict[str, int])
 
     @property
     def layout(self) -> str:
@@ -69,6 +74,10 @@ class Book:
             self.may[name] = self.may.get(name, 0) + 1
         if line.verb == "touch":
             return
+        if line.verb == "commit":
+            # Of what is renamed into place nothing can be known before.
+            assert self.looks.pop(name, 0) < LONG_REWRITE or name in self.named
+            self.named.discard(name)
         self.state[name] = line.verb
         if line.verb in {"whole", "commit"}:
             self.steps[name] = None if line.paths[1] == "-" else int(line.paths[1])
@@ -128,6 +137,21 @@ class Book:
             unrecognised = self.auto and UNRECOGNISED in reason
             known = re.search(self.trace.head["evidence"], reason) or unrecognised
             assert known, f"status() says of {name}: {reason}"
+        if not self.patient:
+            self._check_rewritten(reasons)
+
+    def _check_rewritten(self, reasons: Mapping[str, str]) -> None:
+        """
+        What is written again has a reason, too, from when that shows until it is finished.
+        """
+        for name in [name for name, verb in self.state.items() if verb == "overwrite"]:
+            self.looks[name] = self.looks.get(name, 0) + 1
+            if name in reasons:
+                self.named.add(name)
+                # Between the old marker and the new one there is none, as in a deletion.
+                known = rf"{self.trace.head['evidence']}|vanishing|{UNRECOGNISED}"
+                assert re.search(known, reasons[name]), reasons[name]
+            assert name in reasons or name not in self.named, f"nothing is said of {name} any more"
 
 
 def replay(disk: Disk, book: Book) -> Iterator[int]:

@@ -14,7 +14,11 @@ from contents import build, describe
 from recording import Recording, calls
 from tracing import Disk, read
 
+from ckptstream.layouts import Auto, resolve
+from ckptstream.layouts._presets import PRESETS
+
 TRACES = sorted(Path(__file__).parent.glob("*.trace"))
+README = Path(__file__).parents[2] / "README.md"
 EACH = pytest.mark.parametrize("path", TRACES, ids=lambda path: path.stem)
 
 
@@ -29,6 +33,19 @@ def test_a_trace_says_where_it_comes_from(path: Path) -> None:
     assert {"layout", "evidence"} <= trace.head.keys()
     assert [] == [line for line in trace.lines if any(p.startswith("/") for p in line.paths)]
     assert "commit" in {line.verb for line in trace.lines}
+
+
+def test_every_framework_has_a_trace_and_a_row() -> None:
+    """
+    A framework is one constant, one trace and one row in the README.
+    """
+    layout = resolve("auto")
+    assert isinstance(layout, Auto)
+    names = {each.name for each in (*layout.layouts, *PRESETS)}
+    rows = [line for line in README.read_text().splitlines() if line.startswith("| ")]
+
+    assert names == {read(path).head["layout"] for path in TRACES}
+    assert names == {name for name in names if any(f"`{name}`" in row for row in rows)}
 
 
 @pytest.mark.parametrize(

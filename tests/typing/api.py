@@ -159,6 +159,7 @@ def values(status: Status) -> None:
         assert_type(run.newest, "Checkpoint | None")
         assert_type(run.last_look, "float | None")
         assert_type(dict(run.unfinished), "dict[str, str]")
+        assert_type(run.remedies, "tuple[str, ...]")
         for missed in run.missed:
             assert_type(missed, Missed)
             assert_type(missed.finished, bool)

@@ -33,8 +33,13 @@ def attempt(watching: Watching, make: Callable[[], Look]) -> Look:
 
 
 def _absolute(directory: str) -> str:
+    """The path in full, with what is there if it is a checkpoint's prefix."""
     try:
-        return repr(os.path.abspath(directory))
+        path = os.path.abspath(directory)
+        if os.path.lexists(f"{path}.index"):
+            above = os.path.dirname(path)
+            return f"{path!r}: it looks like a checkpoint of TensorFlow itself: follow {above!r}"
+        return repr(path)
     except OSError:
         return f"{directory!r}, and the working directory is gone"
 

@@ -6,12 +6,10 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from ..layouts._names import is_temporary
+from ._foreign import Place, foreign
 from ._memory import Foreign, Ground, Request
 
 _TRUST_AFTER = 2.0  # seconds: the coarsest directory times there are (FAT)
-_EXAMPLES = 3
-_LOOK_BELOW = 100  # sub-directories of a directory in which nothing was recognised
 
 
 @dataclass(slots=True)
@@ -51,7 +49,7 @@ def listed(
     found = _compare(request, *_group(request, names, alive))
     found.pointer = not {layout.pointer for layout in request.pointers}.isdisjoint(names)
     if not found.groups and not request.entries:
-        found.foreign = foreign(request, names, alive)
+        found.foreign = foreign(request, names, Place(request.directory, ground.profile, alive))
     if not same:
         return found, ground._replace(modified=modified, since=request.clock(), trusted=False)
     # Where renames are not known to be atomic, directory times are not known to change either.
@@ -139,20 +137,3 @@ def _arrived(request: Request) -> dict[str, int | None]:
     """The checkpoints of which something was created or moved in, with their steps."""
     names = (name for name, arrived in request.hints.items() if arrived)
     return dict(match for name in names if (match := request.layout.match(name)) is not None)
-
-
-def foreign(request: Request, names: list[str], alive: Callable[[], None]) -> Foreign | None:
-    """What lies there that nobody recognises, to explain the silence."""
-    strangers = sorted(name for name in names if not is_temporary(name))
-    if not strangers:
-        return None  # The first checkpoint is on its way.
-    below = list[str]()
-    for name in strangers[:_LOOK_BELOW]:
-        alive()
-        try:
-            inside = os.listdir(os.path.join(request.directory, name))
-        except OSError:
-            continue  # A file, most likely. It only serves an explanation.
-        if any(request.layout.match(child) is not None for child in inside):
-            below.append(name)
-    return Foreign(len(strangers), tuple(strangers[:_EXAMPLES]), tuple(below))

@@ -104,6 +104,13 @@ class StoreEvidence(Snapshot):
                 found.append((path, stat))
         return found
 
+    @property
+    def newest(self) -> int:
+        """The time of the newest of its files that was asked about; 0 if there is none."""
+        here = {self._name, *self.members}
+        stats = (stat for path, stat in self._stats.items() if path.partition("/")[0] in here)
+        return max((stat.mtime_ns for stat in stats if stat and not stat.is_directory), default=0)
+
     def witness(self) -> Witness | None:
         """What proves that nothing has changed since; None if it lies beside the checkpoint."""
         name = self._name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from .._errors import CursorLocked
@@ -10,12 +10,14 @@ from .._stores import LocalStore, Profile
 from ..layouts import Verdict, judge
 from ..layouts._auto import NOBODY
 from ._attempt import attempt
-from ._candidates import Candidates, foreign, hinted, known, listed
+from ._candidates import Candidates, hinted, known, listed
 from ._evidence import StoreEvidence
+from ._foreign import Place, foreign, unfinished
 from ._memory import Entry, Look, Request, Trouble, Witness
 from ._watching import Watching
 
 _POINTER_SIZE = 4 << 20  # bytes read of a pointer file at most
+_FEW = 3  # entries that are explained anew in each look
 _MANY = 100  # hints: so many new ones are not all among the newest
 
 
@@ -61,6 +63,7 @@ class _Looking:
         self._pointed, pointer = request.pointed, ground.pointer
         if likely or any(layout.pointer in request.hints for layout in request.pointers):
             self._pointed, pointer = self._read_pointers()
+        self._told = {name for name, hint in request.hints.items() if hint is not None}
         if unchanged:
             candidates = known(request)
         elif full:
@@ -74,8 +77,8 @@ class _Looking:
         self.result = Look(full=full, unwatched=unwatched, pointed=self._pointed)
         self.result.ground = ground._replace(pointer=pointer)
         self._look_into(candidates, alive)
-        if full and not unchanged and self._nobody_recognises(candidates):
-            self.result.foreign = foreign(request, list(candidates.groups), alive)
+        if not unchanged or len(candidates.groups) <= _FEW:
+            self._explain(candidates.groups, alive)
 
     def _read_pointers(self) -> tuple[tuple[str, ...], bool]:
         """What the pointers name, and whether there are any."""
@@ -103,20 +106,23 @@ class _Looking:
             watched = {*request.newest, *request.unfinished, *result.changed} - set(result.gone)
             self._watching.release(result.full, lambda path, name: name in watched)
 
-    def _nobody_recognises(self, candidates: Candidates) -> bool:
-        """Whether names alone look like checkpoints: `seed_1` may be a run."""
-        if not candidates.groups:
-            return False
-        known, changed = self._request.entries, self.result.changed
-        entries = (changed.get(name) or known.get(name) for name in candidates.groups)
-        if not all(entry is None or entry.layout == NOBODY for entry in entries):
-            return False
-        return not known.keys() - candidates.groups.keys()
+    def _explain(self, groups: Mapping[str, set[str]], alive: Callable[[], None]) -> None:
+        """Find out more where nothing is finished: `seed_1` may be a run, `step_1` anybody's."""
+        request, changed = self._request, self.result.changed
+        if not groups or len(request.entries) > len(groups) or request.entries.keys() - groups:
+            return
+        entries = [changed.get(name) or request.entries.get(name) for name in groups]
+        place = Place(request.directory, self._profile, alive)
+        if all(entry is None or entry.layout == NOBODY for entry in entries):
+            self.result.foreign = foreign(request, groups, place)
+        elif all(entry is None or entry.missing is not None for entry in entries):
+            self.result.foreign = unfinished(request, groups, place)
 
     def _is_same(self, name: str, members: tuple[str, ...], entry: Entry) -> bool:
         """Whether a finished entry is what it was, so that it need not be judged again."""
         witness = entry.witness
-        told = self._request.hints.get(name) is not None
+        # Of a checkpoint in several files events tell by their names.
+        told = any(map(self._told.__contains__, (name, *members)))
         if entry.missing is not None or witness is None or told or members != entry.members:
             return False
         # Every look arms again. Watched first, the witness then speaks of all that went before.
@@ -195,6 +201,9 @@ class _Looking:
         pointed = known if name in self._pointed else None
         if pointed is None and old is not None:
             pointed = old.pointed
+        same = old is not None and evidence.before is not None
+        written = old.written if old is not None and same else 0
+        again = old is not None and same and old.rewritten
         return Entry(
             step=verdict.step,
             layout=verdict.layout,
@@ -207,6 +216,8 @@ class _Looking:
             settling=tuple(evidence.settling),
             seen_unfinished=evidence.seen_unfinished or missing is not None,
             witness=evidence.witness() if missing is None else None,
+            written=evidence.newest if missing is None else written,
+            rewritten=missing is not None and (again or 0 < written < evidence.newest),
         )
 
     def _is_named(self, name: str, evidence: StoreEvidence, old: Entry | None) -> bool:

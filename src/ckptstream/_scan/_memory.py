@@ -76,6 +76,10 @@ class Entry:
         pointed: The generation that the pointer named.
         seen_unfinished: Whether the same entry was seen before it was finished.
         witness: What proves that a finished one has not changed, if that can be told.
+        written: The time of its newest file when it was last finished, on the store's clock; 0 if
+            it never was.
+        rewritten: Whether it is not finished any more and something in it was written since:
+            what is only deleted has no newer files.
     """
 
     step: int | None
@@ -89,6 +93,8 @@ class Entry:
     settling: tuple[Settling, ...] = ()
     seen_unfinished: bool = False
     witness: Witness | None = None
+    written: int = 0
+    rewritten: bool = False
 
 
 class Trouble(Enum):
@@ -122,6 +128,25 @@ class Ground(NamedTuple):
     pointer: bool = False
 
 
+class Stranger(NamedTuple):
+    """
+    An entry that nobody recognises and that looks like a checkpoint of the user's own.
+
+    Attributes:
+        name: Its name.
+        inside: A few of the files in it, the marker first; none if it is a file.
+        marker: The file whose name says that it is finished, if there is one.
+        template: A string that fits it.
+        sure: Whether nobody takes it for an unfinished one of its own, or there is a marker.
+    """
+
+    name: str
+    inside: tuple[str, ...]
+    marker: str | None
+    template: str
+    sure: bool = True
+
+
 class Foreign(NamedTuple):
     """
     What lies in a directory in which nothing was recognised.
@@ -130,11 +155,17 @@ class Foreign(NamedTuple):
         total: How many entries.
         examples: A few of their names.
         below: Sub-directories that hold checkpoints themselves.
+        itself: If the directory is a checkpoint itself, by which layout, and the one above it.
+        stranger: What may be a checkpoint of the user's own, if something does.
+        known: The layout by which something is finished, if it is not the one asked for.
     """
 
     total: int
-    examples: tuple[str, ...]
-    below: tuple[str, ...]
+    examples: tuple[str, ...] = ()
+    below: tuple[str, ...] = ()
+    itself: tuple[str, str] | None = None
+    stranger: Stranger | None = None
+    known: str | None = None
 
 
 @dataclass(slots=True)

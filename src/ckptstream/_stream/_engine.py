@@ -18,7 +18,8 @@ from ._keeper import Keeper
 from ._log import logger
 from ._removals import until_removed
 from ._run import Run
-from ._words import WAITING, status_of, status_of_pattern
+from ._status import status_of, status_of_pattern
+from ._words import WAITING
 from .arguments import Options
 
 

@@ -19,9 +19,9 @@ from ._offers import Offers
 from ._pattern import Change, Pattern
 from ._queued import Asked, Moment, Queued
 from ._removals import Removal
+from ._reports import report, report_end, report_left, report_limit, report_missed, report_pattern
 from ._roster import Roster
 from ._run import Run
-from ._words import report, report_end, report_left, report_limit, report_missed, report_pattern
 from .arguments import Options
 
 _SHORT = 0.005  # seconds that most looks take at most

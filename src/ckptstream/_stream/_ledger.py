@@ -232,10 +232,10 @@ class Ledger:
         del self._accepted[name]  # Should it come back after all, it is new.
         self.outcomes.miss(name, queued.entry.generation, entry.step)
 
-    def was_delivered(self, name: str) -> bool:
-        """Whether the generation that an entry has, or last had, was delivered or passed over."""
-        entry = self.entries.get(name)
-        return entry is not None and self._is_accepted(name, entry)
+    def is_awaited(self, name: str) -> bool:
+        """Whether an unfinished one may become finished; one that is only being deleted may not."""
+        entry = self.entries[name]
+        return entry.rewritten or not self._is_accepted(name, entry)
 
     def _is_accepted(self, name: str, entry: Entry) -> bool:
         return entry.generation is not None and self._accepted.get(name) == entry.generation

@@ -7,7 +7,6 @@ import time
 import weakref
 from functools import partial
 
-from .._errors import CursorError
 from .._scan import Ground, Look, Request, Trouble, look
 from .._threads import HUNG_AFTER
 from .._watchers import Watcher
@@ -19,7 +18,7 @@ from ._ledger import Ledger
 from ._pinning import pinning
 from ._progress import Progress
 from ._queued import Asked, Moment
-from ._sight import Sight, Told
+from ._sight import Sight, Told, landed
 from ._timers import Timers
 from .arguments import Options
 
@@ -93,6 +92,7 @@ class Run:
         """Another event loop has begun, whose clock is so far ahead."""
         self._timers.shift(seconds)
         self.queue.shift(seconds)
+        self.sight = self.sight.shifted(seconds)
         self._moment = self._moment._replace(began=self._moment.began + seconds)
 
     def bind(self, watcher: Watcher) -> None:
@@ -218,7 +218,7 @@ class Run:
         if self.flight.age_at(asked.moment) < _BRIEF:  # It serves that call, too.
             self._moment = self._moment._replace(call=asked.call)
         try:
-            result = self._take()
+            result = landed(self.flight, self.named)
         except BaseException:
             self._hints.everything = True  # A layout of the user's failed.
             raise
@@ -228,7 +228,7 @@ class Run:
         before, waited = self.sight.look, now - self._moment.began >= HUNG_AFTER
         nothing_new = result.says_nothing_after(before) and self.ledger.rests and not waited
         result.remember(before)
-        self.sight = Sight(time.monotonic(), result)
+        self.sight = self.sight.after(result, now)
         self._looked = self._moment._replace(ended=time.monotonic())
         if not nothing_new:
             self.ledger.merge(result, self._hints.judged, self._looked, self.flight.watcher.clock())
@@ -239,15 +239,6 @@ class Run:
         result.forget()
         return not nothing_new
 
-    def _take(self) -> Look:
-        try:
-            return self.flight.take()
-        except CursorError as error:
-            if self.named or error.run is None:
-                raise
-            # One that a pattern has found must not end the stream over all the others.
-            return Look(trouble=Trouble.BUSY, reason=Trouble.BUSY.value)
-
     def _prepare_next(self, result: Look, now: float) -> None:
         if result.trouble is None and result.full:
             self._listed = self._looked
@@ -257,6 +248,8 @@ class Run:
             self._hints.watch(self.ledger.fresh)
         self._hints.everything |= self.flight.take_disturbed()
         self._timers.set(result, now, self._looked.thorough)
+        if not self.sight.puzzling:
+            self._timers.look_by(self.sight.explained)
         if self._timers.is_last(result, self._looked.began, now):
             self.seal()
 

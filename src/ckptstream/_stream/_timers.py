@@ -79,7 +79,11 @@ class Timers:
 
     def explain_soon(self) -> None:
         """Something lies there that is no checkpoint: it need not be explained at once."""
-        self.poll_at = min(self.poll_at, anyio.current_time() + GAP_INTERVAL)
+        self.look_by(anyio.current_time() + GAP_INTERVAL)
+
+    def look_by(self, moment: float) -> None:
+        """List the directory at that time at the latest."""
+        self.poll_at = min(self.poll_at, moment)
 
     def set(self, result: Look, now: float, thorough: bool) -> None:
         """After a look."""

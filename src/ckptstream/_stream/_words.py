@@ -1,15 +1,11 @@
-"""No silence: what a run waits for in plain words, and the log records that say so."""
+"""No silence: what a run and a pattern wait for, in plain words."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 
-from .._model import PatternStatus, RunStatus, printable
-from .._scan import Look, Trouble
-from .._watchers import Watcher
-from ._log import logger
+from .._scan import Foreign, Look, Trouble
 from ._order import order
 from ._pattern import Pattern
 from ._run import Run
@@ -20,8 +16,6 @@ WAITING = (
     "waiting for a checkpoint (let one task ask, and hand them to the others; or give each a "
     "stream of its own) in"
 )
-_MANY = 3
-_KEEP_MORE = "have the trainer keep more checkpoints"
 
 
 def waiting_for(run: Run) -> str:
@@ -43,8 +37,10 @@ def waiting_for(run: Run) -> str:
         return silence or "finished checkpoints wait to be delivered"
     if ledger.queue.awaits_pointer:
         return f"waiting for the pointer to name {next(reversed(ledger.queue.waiting))}"
-    if look.foreign is not None and (look.foreign.below or not ledger.entries):
-        return _strangers(run)
+    if look.foreign is not None:
+        another_level = look.foreign.below or look.foreign.itself
+        if another_level or not ledger.entries:
+            return _strangers(run.directory, look.foreign)
     pending = unfinished(run)
     newest = list(pending)[-1] if pending else None
     if newest is not None and not _is_overtaken(run, newest):
@@ -65,9 +61,10 @@ def _is_overtaken(run: Run, name: str) -> bool:
     return order(name, run.ledger.entries[name]) < order(delivered.name, delivered.entry)
 
 
-def _strangers(run: Run) -> str:
-    foreign = run.sight.look.foreign
-    assert foreign is not None
+def _strangers(directory: str, foreign: Foreign) -> str:
+    if foreign.itself is not None:
+        layout, above = foreign.itself
+        return f"it looks like a checkpoint of {layout} itself: follow {above!r}"
     names = ", ".join(repr(name) for name in foreign.examples)
     total, below = foreign.total, foreign.below
     entries = "its only entry is not" if total == 1 else f"none of its {total} entries is"
@@ -76,7 +73,7 @@ def _strangers(run: Run) -> str:
         return text
     hold = "1 sub-directory holds" if len(below) == 1 else f"{len(below)} sub-directories hold"
     name = below[0] if len(below) == 1 else "*"
-    return f"{text}: {hold} checkpoints: follow {os.path.join(run.directory, name)!r}"
+    return f"{text}: {hold} checkpoints: follow {os.path.join(directory, name)!r}"
 
 
 def _trouble(look: Look, seen: bool, path: str) -> str:
@@ -92,33 +89,9 @@ def _trouble(look: Look, seen: bool, path: str) -> str:
 def unfinished(run: Run) -> dict[str, str]:
     """What is not finished, without what was delivered and is now being deleted."""
     ledger = run.ledger
-    names = [name for name in ledger.unfinished if not ledger.was_delivered(name)]
+    names = [name for name in ledger.unfinished if ledger.is_awaited(name)]
     names.sort(key=lambda name: order(name, ledger.entries[name]))
     return {name: ledger.entries[name].missing or "" for name in names}
-
-
-def status_of(run: Run) -> RunStatus:
-    """What is known of a run."""
-    ledger, sight = run.ledger, run.sight
-    newest = ledger.queue.delivered
-    looked = sight.ended is not None
-    return RunStatus(
-        run=run.directory,
-        watcher=sight.look.watcher if looked else None,
-        watcher_reason=sight.look.reason if looked else "",
-        last_look=None if sight.ended is None else time.monotonic() - sight.ended,
-        newest=None if newest is None else newest.checkpoint(run.directory),
-        queued=len(ledger.queue.waiting),
-        waiting_for=waiting_for(run),
-        unfinished=unfinished(run),
-        missed=ledger.outcomes.missed,
-        missed_count=ledger.outcomes.missed_count,
-        skipped=ledger.queue.skipped,
-        unanswered=run.flight.hangs,
-        set_aside=ledger.outcomes.set_aside,
-        retrying={each.name: each.reason for each in ledger.queue.retrying.values()},
-        pinned=run.pinning.names,
-    )
 
 
 def pattern_waits_for(pattern: Pattern) -> str:
@@ -132,7 +105,7 @@ def pattern_waits_for(pattern: Pattern) -> str:
         return _trouble(look, pattern.matched, pattern.text)
     count = len(pattern)
     if pattern.unreadable:
-        return f"{_runs(count)}; {_parts(pattern.unreadable)}"
+        return f"{_runs(count)}; {unreadable_parts(pattern.unreadable)}"
     if not count:
         yet = f" yet{hint(pattern.text)}"
         return f"no directory matches{'' if pattern.matched else yet}"
@@ -143,153 +116,8 @@ def _runs(count: int) -> str:
     return "1 run" if count == 1 else f"{count} runs"
 
 
-def _parts(unreadable: Mapping[str, str]) -> str:
+def unreadable_parts(unreadable: Mapping[str, str]) -> str:
+    """Why some of what a pattern may match cannot be looked into."""
     first, *others = unreadable.values()
     more = f" and {len(others)} more" if others else ""
     return f"a part cannot be read ({first}){more}"
-
-
-def status_of_pattern(pattern: Pattern) -> PatternStatus:
-    """What is known of a pattern."""
-    look, ended = pattern.look, pattern.ended
-    return PatternStatus(
-        pattern=pattern.text,
-        runs=len(pattern),
-        watcher=None if ended is None else look.watcher,
-        watcher_reason="" if ended is None else look.reason,
-        last_look=None if ended is None else time.monotonic() - ended,
-        waiting_for=pattern_waits_for(pattern),
-        unanswered=pattern.flight.hangs,
-    )
-
-
-def report_pattern(pattern: Pattern) -> None:
-    """Log why no run comes of it; each that comes or goes is a record of its own."""
-    hangs = pattern.flight.hangs is not None
-    if hangs or not len(pattern) or pattern.look.trouble is not None:
-        reason = pattern_waits_for(pattern)
-    else:
-        reason = _parts(pattern.unreadable) if pattern.unreadable else ""
-    if reason in {pattern.told, ""}:
-        pattern.told = reason
-        return
-    pattern.told = reason
-    text = printable(pattern.text)
-    logger.info("%s: %s", text, printable(reason))
-    if hangs:
-        logger.warning("%s: %s; other runs go on: check the mount", text, printable(reason))
-    elif pattern.look.trouble is not None:
-        detail = pattern.look.detail or "it is waited for"
-        logger.warning("%s: %s: check the path, %s", text, printable(reason), printable(detail))
-    elif pattern.unreadable:
-        logger.warning("%s: %s: check its permissions and its mount", text, printable(reason))
-    elif pattern.ended is not None and not pattern.matched:
-        logger.warning("%s: %s: if there should be some, check the pattern", text, reason)
-
-
-def report(run: Run) -> None:
-    """
-    Log what is new: nobody calls `status()` while blocked in `async for`.
-
-    Each new reason for waiting is one INFO record; what needs a person is one WARNING.
-    """
-    told, look = run.told, run.sight.look
-    waits = run.queue.candidate() is None or run.pinning.blocks
-    if run.flight.hangs is not None or look.trouble is not None or waits:
-        reason = waiting_for(run)
-        if reason != told.reason:
-            told.reason = reason
-            logger.info("%s: %s", printable(run.directory), printable(reason))
-            _warn(run, reason)
-    report_missed(run)
-
-
-def report_limit(limit: str, path: str, watcher: Watcher) -> None:
-    """Say that the kernel refuses to watch more; once for all streams of an event loop."""
-    if limit not in watcher.told:
-        watcher.told.add(limit)
-        text = "%s: %s is exhausted: polling instead; %s"
-        logger.warning(text, printable(path), limit, "raise it with sysctl")
-
-
-def _warn(run: Run, reason: str) -> None:
-    look, layout = run.sight.look, run.options.layout.name
-    if run.flight.hangs is not None:
-        _once(run, f"{reason}; other runs go on: check the mount")
-    elif look.trouble is Trouble.MISSING:
-        _once(run, f"{reason}: check the path, {look.detail}")
-    elif look.trouble is Trouble.BUSY:
-        _once(run, f"{reason}: it joins when that one is closed, or give this one its own cursor")
-    elif look.trouble is Trouble.LOCKED:
-        pass  # Soon it answers, or raises.
-    elif look.trouble is not None:
-        _once(run, f"{reason}: it is waited for; check its permissions and its mount")
-    elif run.pinning.blocks:
-        _once(run, f"{reason}: it is tried again, and not delivered before", "pins")
-    elif look.foreign is not None and look.foreign.below:
-        _once(run, reason, "a level too high")
-    elif look.foreign is not None and not run.ledger.entries:
-        other = "layout='auto'" if layout != "auto" else "one such as layout='step_{step}/DONE'"
-        _once(
-            run,
-            f"{reason}: if it holds some already, try {other} or another directory",
-            "strangers",
-        )
-    else:
-        _warn_of_entries(run)
-
-
-def _warn_of_entries(run: Run) -> None:
-    ledger, reasons = run.ledger, unfinished(run)
-    for name, reason in reasons.items():
-        if reason.startswith("cannot be read"):
-            _once(run, f"{name} {reason}: it is waited for; check its permissions and its mount")
-    # One is being written; that several are, and none is finished, is the wrong evidence.
-    if len(reasons) > 1 and len(reasons) == len(ledger.entries) and not ledger.holding:
-        name, reason = next(iter(reasons.items()))
-        _once(
-            run,
-            f"{len(reasons)} checkpoints, none of them finished ({name}: {reason}): "
-            f"is layout={run.options.layout.name!r} right?",
-        )
-
-
-def _once(run: Run, text: str, about: str | None = None) -> None:
-    """Warn, once of each thing; *about*: what the thing is, if the text may change."""
-    about = text if about is None else about
-    if about not in run.told.warned:
-        run.told.warned |= {about}
-        logger.warning("%s: %s", printable(run.directory), printable(text))
-
-
-def report_missed(run: Run) -> None:
-    """Say what was missed since this was called last."""
-    ledger, told = run.ledger, run.told
-    new, told.missed = ledger.outcomes.missed_count - told.missed, ledger.outcomes.missed_count
-    if new <= 0:
-        return
-    for missed in ledger.outcomes.missed[-new:][:_MANY]:
-        if missed.finished:
-            how = "it was finished, but deleted or overwritten before it could be delivered"
-            logger.warning("%s: missed, %s; %s", printable(missed.path), how, _KEEP_MORE)
-        else:
-            how = "it was deleted before it was seen finished; it may have been an aborted save"
-            logger.warning("%s: missed, %s", printable(missed.path), how)
-    if new > _MANY:
-        text = "%s: %d more were missed; %s"
-        logger.warning(text, printable(run.directory), new - _MANY, _KEEP_MORE)
-
-
-def report_left(run: Run) -> None:
-    """Say that a run has left its pattern, and what of it was missed."""
-    logger.info("%s: has left: its directory is gone", printable(run.directory))
-    report_missed(run)
-
-
-def report_end(run: Run) -> None:
-    """Say what was finished but could not be delivered, since the storage did not answer."""
-    report(run)
-    if run.exhausted and run.queue.candidate() is not None:
-        count, reason = len(run.queue.waiting), waiting_for(run)
-        text = "%s: %d finished checkpoints were not delivered: %s"
-        logger.warning(text, printable(run.directory), count, printable(reason))

@@ -109,6 +109,10 @@ class Auto:
                 return Verdict(chosen.name, match[1], f"{missing}{whose}", generation)
         return Verdict(chosen.name, match[1], None, generation)
 
+    def is_owned(self, name: str, evidence: Evidence) -> bool:
+        """Whether there is a sign that only one framework leaves."""
+        return any(_owns(layout, name, evidence) for layout, _ in self._named(name, evidence))
+
     def _named(self, name: str, evidence: Evidence) -> list[_Named]:
         """The layouts that take a member for a part of this checkpoint, with what they say."""
         candidates = dict.fromkeys(c for m in evidence.members for c in self._candidates(m))

@@ -48,6 +48,8 @@ def unfinished_file(
         return _zip(path, stat, evidence) or _lacking_member(path, evidence, members)
     if head.startswith(_HDF5):
         return _hdf5(head, stat.size)
+    if path.lower().endswith(".tar"):
+        return _tar(path, stat, evidence)
     if path.lower().endswith(_ZIP_SUFFIXES) and not any(head):
         return "not written yet"
     return None
@@ -109,6 +111,19 @@ def _zip64(tail: bytes, start: int, locator: int) -> bool:
     signature, rest, *_, length, offset = _END_64.unpack_from(tail, position)
     ends = (position + 12 + rest, offset + length)  # 12: what the record does not count of itself
     return signature == b"PK\x06\x06" and ends == (locator, record)
+
+
+def _tar(path: str, stat: FileStat, evidence: Evidence) -> str | None:
+    """
+    Whether two blocks of zeros end the archive.
+
+    Source: POSIX.1-2017, pax, ustar Interchange Format; Python's `tarfile` writes them on closing.
+    """
+    if (evidence.head(path, 512) or b"")[257:262] not in {b"", b"ustar"}:
+        return None
+    end = evidence.tail(path, 1024) or b""
+    whole = len(end) == 1024 and not any(end) and stat.size % 512 == 0 and stat.size > 1024
+    return None if whole else "no end of the tar archive"
 
 
 def _hdf5(head: bytes, size: int) -> str | None:

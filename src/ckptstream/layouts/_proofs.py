@@ -167,7 +167,7 @@ class Holds:
 @dataclass(frozen=True, slots=True)
 class Footers:
     """
-    The end of each data file is there: zip archives, safetensors, HDF5; others must not be empty.
+    The end of each data file is there: zip, tar, safetensors, HDF5; others must not be empty.
 
     Args:
         members: What zip archives must contain.

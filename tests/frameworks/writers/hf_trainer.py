@@ -1,7 +1,9 @@
 """
-Hugging Face's Trainer with a tiny model: python hf_trainer.py DIRECTORY STEPS KEEP
+Hugging Face's Trainer with a tiny model: python hf_trainer.py DIRECTORY STEPS KEEP [again]
 
-KEEP 0 keeps all. The checkpoint of step n holds the number n in the classifier's bias.
+KEEP 0 keeps all. The checkpoint of step n holds the number n in the classifier's bias. `again`
+trains anew when a line of standard input, or its end, has come, and saves the last step over the
+old one, with half a step more.
 """
 
 # mypy: disable-error-code="import-not-found, import-untyped, misc"
@@ -20,12 +22,22 @@ from transformers import (
 
 
 class CountSteps(TrainerCallback):
+    def __init__(self, more: float) -> None:
+        self.more = more
+
     def on_step_end(self, args, state, control, model, **others):  # type: ignore[no-untyped-def]
         with torch.no_grad():
-            model.classifier.bias.fill_(state.global_step)
+            model.classifier.bias.fill_(state.global_step + self.more)
 
 
-def main(directory: str, steps: int, keep: int) -> None:
+def main(directory: str, steps: int, keep: int, again: bool) -> None:
+    train(directory, steps, 1, keep, 0.0)
+    if again:
+        sys.stdin.readline()
+        train(directory, steps, steps, 0, 0.5)
+
+
+def train(directory: str, steps: int, every: int, keep: int, more: float) -> None:
     config = BertConfig(
         vocab_size=16,
         hidden_size=8,
@@ -40,7 +52,7 @@ def main(directory: str, steps: int, keep: int) -> None:
     arguments = TrainingArguments(
         directory,
         max_steps=steps,
-        save_steps=1,
+        save_steps=every,
         save_total_limit=keep or None,
         per_device_train_batch_size=2,
         use_cpu=True,
@@ -52,8 +64,8 @@ def main(directory: str, steps: int, keep: int) -> None:
         BertForSequenceClassification(config),
         arguments,
         train_dataset=rows,
-        callbacks=[CountSteps()],
+        callbacks=[CountSteps(more)],
     ).train()
 
 
-main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:] == ["again"])

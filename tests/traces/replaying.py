@@ -39,6 +39,7 @@ class Book:
         early: Those that came when they were whole.
         blind: Whether the pointer is not whole at the moment.
         came: Those of which some generation came, and which were not deleted since.
+        explains: Whether the trace knows all that `status()` may say of what is written again.
         named: Of what is written again, that of which `status()` has said what it lacks.
         looks: How many looks there were meanwhile.
     """
@@ -47,6 +48,7 @@ class Book:
     run: Path
     auto: bool
     patient: bool = False
+    explains: bool = True
     state: dict[str, str] = field(default_factory=dict[str, str])
     steps: dict[str, int | None] = field(default_factory=dict[str, "int | None"])
     due: set[str] = field(default_factory=set[str])
@@ -74,7 +76,7 @@ class Book:
             self.may[name] = self.may.get(name, 0) + 1
         if line.verb == "touch":
             return
-        if line.verb == "commit":
+        if line.verb == "commit" and self.explains:
             # Of what is renamed into place nothing can be known before.
             assert self.looks.pop(name, 0) < LONG_REWRITE or name in self.named
             self.named.discard(name)
@@ -137,7 +139,7 @@ class Book:
             unrecognised = self.auto and UNRECOGNISED in reason
             known = re.search(self.trace.head["evidence"], reason) or unrecognised
             assert known, f"status() says of {name}: {reason}"
-        if not self.patient:
+        if self.explains and not self.patient:
             self._check_rewritten(reasons)
 
     def _check_rewritten(self, reasons: Mapping[str, str]) -> None:

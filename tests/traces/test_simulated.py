@@ -59,7 +59,7 @@ every_layout = pytest.mark.parametrize("simulated", SIMULATED, ids=str)
 
 @pytest.fixture(params=["named", "auto"])
 def book(request: pytest.FixtureRequest, simulated: Simulated, run: Path) -> Book:
-    return Book(simulated.traced(), run, auto=request.param == "auto")
+    return Book(simulated.traced(), run, auto=request.param == "auto", explains=False)
 
 
 async def follow_fast(book: Book, simulated: Simulated, saving: Saving = operations) -> None:

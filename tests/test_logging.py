@@ -13,7 +13,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from steering import HeldWatcher, half_save, steps, virtual
+from steering import HeldWatcher, half_save, run_status, steps, virtual
 
 from ckptstream import follow
 from ckptstream.testing import ManualWatcher, save
@@ -388,3 +388,22 @@ async def test_evidence_that_no_checkpoint_has_is_one_warning(
         "is layout='checkpoint-{step}/DONE' right? For hf they are finished: try layout='hf'"
     )
     assert [expected] == told(records, logging.WARNING, run)
+
+
+@virtual
+async def test_those_that_have_still_to_settle_are_no_warning(
+    run: Path, watcher: ManualWatcher, records: list[logging.LogRecord]
+) -> None:
+    """
+    However many there are: they come fast.
+    """
+    stream = follow(run, layout="ckpt_{step}.pt", watcher=watcher)
+    assert [] == await steps(stream, watcher)
+    for step in (1, 2):
+        save(run, step, "ckpt_{step}.pt")
+    watcher.touch()
+    with anyio.move_on_after(0.5):
+        await anext(stream)
+    assert 2 == len(run_status(stream).unfinished)
+    assert [] == told(records, logging.WARNING, run)
+    assert [1, 2] == [(await anext(stream)).step, (await anext(stream)).step]

@@ -179,6 +179,9 @@ async def test_until_step_of_a_pattern_ends_nothing(
 
     assert ([("a", 1), ("a", 2)], [], [("b", 2), ("c", 1)]) == (first, gone, later)
     assert stream.status().ended is None
+    words = {os.path.basename(run.run): run.waiting_for for run in stream.status().runs}
+    assert "until_step was reached" == words["b"]
+    assert "waiting for the next checkpoint" == words["c"]
 
 
 async def test_latest_only_is_of_each_run(

@@ -102,9 +102,22 @@ class _Looking:
             entry, parts = request.entries.get(name), tuple(sorted(members))
             if entry is None or not self._is_same(name, parts, entry):
                 self._examine(name, parts)
+        if result.full and len(result.settling) > 1:
+            self._order_settling()
         if request.subscription is not None:
             watched = {*request.newest, *request.unfinished, *result.changed} - set(result.gone)
             self._watching.release(result.full, lambda path, name: name in watched)
+
+    def _order_settling(self) -> None:
+        """A listing is in any order; they are looked at again, and delivered, in that of steps."""
+        entries = {**self._request.entries, **self.result.changed}
+
+        def place(name: str) -> tuple[bool, int, str]:
+            step = entries[name].step
+            return step is not None, step or 0, name
+
+        settling = self.result.settling
+        self.result.settling = {name: settling[name] for name in sorted(settling, key=place)}
 
     def _explain(self, groups: Mapping[str, set[str]], alive: Callable[[], None]) -> None:
         """Find out more where nothing is finished: `seed_1` may be a run, `step_1` anybody's."""

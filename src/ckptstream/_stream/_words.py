@@ -48,6 +48,8 @@ def waiting_for(run: Run) -> str:
     if ledger.queue.retrying:
         failed = next(iter(ledger.queue.retrying.values()))
         return f"waiting to deliver {failed.name} again, which has failed"
+    if ledger.queue.reached:
+        return "until_step was reached"
     if not ledger.entries:
         return "waiting for the first checkpoint"
     return "waiting for the next checkpoint"

@@ -84,6 +84,17 @@ def test_one_that_cannot_be_written(home: Path) -> None:
 
 
 @linux
+def test_one_where_nothing_can_be_written(home: Path) -> None:
+    """
+    Not even by root.
+    """
+    done = ckptstream("doctor", "/proc/self", "--probe", home=home)
+
+    assert 0 == done.returncode
+    assert "  probe: nothing can be written there: " in done.stdout
+
+
+@linux
 def test_one_where_no_event_comes(home: Path) -> None:
     """
     Relied on, that is wrong.

@@ -291,6 +291,7 @@ def test_what_is_waited_for_is_said(home: Path) -> None:
         (["runs/7b", "--poll-interval", "0"], "--poll-interval=0.0 would never rest"),
         (["s3://bucket/run"], "DIR='s3://bucket/run' is a URL"),
         (["runs/**"], "DIR='runs/**' holds '**'"),
+        (["runs/7b", "{path}"], "DIR='{path}': put the whole command of --exec in quotes"),
         (["runs/7b", "--timeout-cmd", "true"], "--timeout-cmd is never asked without --timeout"),
         (["runs/7b", "--timeout", "1", "--timeout-cmd", "treu"], "no program 'treu'"),
         (["runs/7b", "--timeout", "1", "--timeout-cmd", "a 'b"], "close each quotation mark"),
@@ -340,3 +341,13 @@ def test_help_has_examples(home: Path, name: str) -> None:
             command = WHOLE.get_command(context, name)
             assert command is not None
             assert command.make_context(name, words, parent=context).params
+
+
+def test_a_reader_that_has_enough_before_the_next_one(home: Path) -> None:
+    """
+    Nothing more has to come for it to end.
+    """
+    train(home / "runs/7b", 1)
+    done = shell("ckptstream follow runs/7b | head -1", home)
+
+    assert (141, "runs/7b/checkpoint-1\n", "") == (done.returncode, done.stdout, done.stderr)

@@ -273,7 +273,7 @@ async def test_a_missed_checkpoint_is_one_warning(
         watcher.touch()
         await steps(stream, watcher)
 
-    remedy = "have the trainer keep more checkpoints"
+    remedy = "have the trainer keep more checkpoints, or pin them: pin=True"
     aborted = "it may have been an aborted save"
     assert {
         f"{run / 'checkpoint-2'}: missed, it was finished, but deleted or overwritten "

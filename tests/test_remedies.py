@@ -417,7 +417,9 @@ async def test_finished_ones_that_were_missed(run: Path, watcher: ManualWatcher)
     watcher.touch()
     await steps(stream, watcher)
 
-    assert ("have the trainer keep more checkpoints",) == run_status(stream).remedies
+    assert ("have the trainer keep more checkpoints, or pin them: pin=True",) == run_status(
+        stream
+    ).remedies
 
 
 async def test_a_pattern_that_nothing_matches(tmp_path: Path, watcher: ManualWatcher) -> None:

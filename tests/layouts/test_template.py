@@ -119,6 +119,19 @@ def test_marker(tmp_path: Path, marker: str) -> None:
     assert run.judge("step_5").missing is None
 
 
+def test_weights_are_no_marker(tmp_path: Path) -> None:
+    """
+    They are there from their first byte on: their end must be there, and they must have settled.
+    """
+    run = Run(tmp_path, Template("step_{step}/model.pt"))
+    content = archive()
+    path = write(tmp_path / "step_5/model.pt", content[:-30])
+    assert "no end of the zip archive" == run.judge("step_5", settled=True).missing
+    path.write_bytes(content)
+    assert "waits until model.pt has settled" == run.judge("step_5").missing
+    assert run.judge("step_5", settled=True).missing is None
+
+
 def test_marker_needs_a_directory(tmp_path: Path) -> None:
     """
     A file with the directory's name has no marker.

@@ -17,7 +17,7 @@ from ._command_line import EXIT_CODES, FileName, command, flag, value
 from ._ending import GRACE, Ending
 from ._errors import Refused
 from ._exec import Executing, FollowOptions, Plan, without_exec
-from ._lines import Lines, is_drawable
+from ._lines import Lines, is_drawable, reader_has_gone
 from ._news import News, news_of
 from ._options import STREAM_OPTIONS, stream_of
 from ._processes import Processes, ask
@@ -132,7 +132,8 @@ class _Following:
         work: Work = partial(self._print, lines)
         if plan is not None:
             work = Executing(plan, self._processes, ending, lines, self._news).all
-        await _until(ending, screen, partial(_in_block, self._stream, work))
+        lonely = reader_has_gone if plan is None and screen is None else anyio.sleep_forever
+        await _until(ending, screen, lonely, partial(_in_block, self._stream, work))
         status = self._stream.status()
         all_done = self._news.sum_up(status, ending.reason or status.ended or "")
         return int(not all_done) if ending.code is None else ending.code
@@ -155,12 +156,23 @@ class _Following:
 
 
 async def _until(
-    ending: Ending, screen: Screen | None, work: Callable[[], Awaitable[None]]
+    ending: Ending,
+    screen: Screen | None,
+    lonely: Callable[[], Awaitable[None]],
+    work: Callable[[], Awaitable[None]],
 ) -> None:
-    """Work until the end, or until a signal ends it."""
+    """Work until the end, until a signal ends it, or until nobody reads."""
     fault: Exception | None = None
+
+    async def notice() -> None:
+        nonlocal fault
+        await lonely()
+        fault = BrokenPipeError()
+        ending.scope.cancel()
+
     async with anyio.create_task_group() as tasks:
         await tasks.start(ending.watch)
+        tasks.start_soon(notice)
         if screen is not None:
             await tasks.start(screen.run)
         try:

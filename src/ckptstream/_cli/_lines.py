@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import select
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -16,6 +17,7 @@ from .._threads import Call
 from ._units import shown
 
 _STDOUT = 1
+_OFTEN = 0.2  # seconds
 _STRANGE = re.compile(r"[^A-Za-z0-9._=+-]+")
 _LONGEST = 80  # characters that an identifier has of each name
 
@@ -55,6 +57,14 @@ class Lines:
         if self._wordy:
             return shown(f"{checkpoint.path}  step {checkpoint.step}  {checkpoint.layout}")
         return checkpoint.path
+
+
+async def reader_has_gone() -> None:
+    """Wait until nobody reads standard output any more."""
+    poll = select.poll()
+    poll.register(_STDOUT, 0)  # That it was closed is told unasked.
+    while not poll.poll(0):  # noqa: ASYNC110  # No event loop waits for that alone.
+        await anyio.sleep(_OFTEN)
 
 
 def is_drawable() -> bool:

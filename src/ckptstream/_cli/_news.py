@@ -12,7 +12,12 @@ from .._model import Checkpoint, Status
 from ._activity import Activities
 from ._saying import say
 
-_KEYWORDS = {"timeout_fn": "--timeout-cmd", "until_step": "--until-step"}
+_KEYWORDS = {
+    "timeout_fn": "--timeout-cmd",
+    "until_step": "--until-step",
+    "layout=": "--layout ",
+    "pin=True": "--pin",
+}
 
 
 class News(logging.Handler):
@@ -37,7 +42,7 @@ class News(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say it."""
-        say(record.getMessage())
+        say(_in_options(record.getMessage()))
         if self._debug and record.exc_info is not None:
             for line in "".join(format_exception(record.exc_info[1])).splitlines():
                 say(line)
@@ -76,10 +81,15 @@ class News(logging.Handler):
         text = [f"{self.done} done", *(f"{n} {what}" for what, n in counts.items() if n)]
         if silent:
             text.append(f"the storage does not answer: {', '.join(silent)}")
-        for keyword, option in _KEYWORDS.items():
-            why = why.replace(keyword, option)
-        say(f"ended: {why}: {', '.join(text)}")
+        say(_in_options(f"ended: {why}: {', '.join(text)}"))
         return not (failed or aside or silent or missed)
+
+
+def _in_options(text: str) -> str:
+    """What a stream says of its keywords, as they are written on the command line."""
+    for keyword, option in _KEYWORDS.items():
+        text = text.replace(keyword, option)
+    return text
 
 
 def _identity(checkpoint: Checkpoint) -> tuple[str, str, str]:

@@ -14,6 +14,7 @@ from .._stream import TimeoutFn
 from ._command_line import DIRECTORIES, LAYOUT, FileName, flag, value
 from ._errors import Refused
 
+_PLACEHOLDER = re.compile(r"\{[a-z]+\}")
 _NAMED = re.compile(r"^(\w+)=")
 
 
@@ -106,6 +107,9 @@ def stream_of(options: StreamOptions, timeout_fn: TimeoutFn | None) -> Checkpoin
     Raises:
         Refused: It makes no sense.
     """
+    for directory in options.directories:
+        if _PLACEHOLDER.fullmatch(directory):
+            raise Refused(f"DIR={directory!r}: put the whole command of --exec in quotes")
     cursor = None if options.cursor is None else os.path.expanduser(options.cursor)
     try:
         return follow(

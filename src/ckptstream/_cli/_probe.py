@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 _PATIENCE = 1.0  # seconds that an event is waited for
@@ -69,16 +69,18 @@ def _events(directory: str) -> Generator[Callable[[str], bool]]:
         return
     from inotify_simple import INotify, flags
 
-    with suppress(OSError), INotify() as inotify:
-        inotify.add_watch(directory, flags.CREATE)
+    with ExitStack() as stack:
+        try:
+            inotify = stack.enter_context(INotify())
+            inotify.add_watch(directory, flags.CREATE)
+        except OSError:
+            inotify = None  # A limit was hit, which is said elsewhere.
 
         def wait(name: str) -> bool:
             until = time.monotonic() + _PATIENCE
-            while (rest := until - time.monotonic()) > 0:
+            while inotify is not None and (rest := until - time.monotonic()) > 0:
                 if any(event.name == name for event in inotify.read(timeout=int(rest * 1000))):
                     return True
             return False
 
         yield wait
-        return
-    yield lambda name: False  # A limit was hit, which is said elsewhere.

@@ -115,6 +115,7 @@ class Screen:
         self._measure()
         self._print_notes()
         self._live.refresh()
+        self._text.write("\r")  # Where a terminal shows what is typed: there it moves nothing.
         took = time.monotonic() - began
         await self._flush()
         return took

@@ -98,7 +98,7 @@ class View:
         times = [self._activities.of(run).remaining(until) for run in behind]
         known = [remaining for remaining in times if remaining is not None]
         if behind and len(known) == len(times):
-            words += f", about {age(max(known))} left"
+            words += f", {age(max(known))} to train"
         bar = ProgressBar(total=max(1, until * len(runs)), completed=done, width=_BAR)
         line.add_row(bar, _cell(words))
         return line

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from .._stores import LocalStore, Profile
 from ..layouts import Auto, Layout, Template, judge
 from ..layouts._auto import NOBODY
-from ..layouts._names import is_temporary
+from ..layouts._names import is_temporary, is_weights
 from ._evidence import StoreEvidence
 from ._memory import Entry, Foreign, Request, Stranger
 
@@ -26,11 +26,6 @@ _SAYS_CHECKPOINT = re.compile(r"(?i).*(step|ckpt|checkpoint|iter|epoch|save|snap
 _SAYS_FINISHED = re.compile(
     r"(?i)[._]*(done|success|completed?|finished|ready|stable|committed|ok)[._]*(txt|json)?"
     r"|.*[._-](done|success|completed?|finished|ready|committed)",
-    re.DOTALL,
-)
-_SAYS_WEIGHTS = re.compile(
-    r"(?i).*\.(pt|pth|ckpt|bin|safetensors|np[yz]|pkl|pickle|msgpack|h5|keras|zip|tar|gguf|onnx"
-    r"|params|joblib|eqx)",
     re.DOTALL,
 )
 
@@ -179,8 +174,8 @@ def _stranger(
     for name, files in inside.items():
         names = sorted(each.name for each in files or () if not _is_directory(each))
         marker = next((each for each in names if _SAYS_FINISHED.fullmatch(each)), None)
-        wanted = _SAYS_CHECKPOINT if files is not None else _SAYS_WEIGHTS
-        if (files == []) or (marker is None and wanted.fullmatch(name) is None):
+        says = is_weights(name) if files is None else _SAYS_CHECKPOINT.fullmatch(name) is not None
+        if (files == []) or (marker is None and not says):
             continue
         template = _template(name, marker)
         if template is not None:

@@ -10,7 +10,7 @@ from ._pattern import Pattern
 from ._run import Run
 from ._words import pattern_waits_for, unfinished, unreadable_parts, waiting_for
 
-KEEP_MORE = "have the trainer keep more checkpoints"
+KEEP_MORE = "have the trainer keep more checkpoints, or pin them: pin=True"
 _CHECK_ACCESS = "it is waited for; check its permissions and its mount"
 _OWN_LAYOUT = "one such as layout='step_{step}/DONE'"
 

@@ -50,9 +50,7 @@ def waiting_for(run: Run) -> str:
         return f"waiting to deliver {failed.name} again, which has failed"
     if ledger.queue.reached:
         return "until_step was reached"
-    if not ledger.entries:
-        return "waiting for the first checkpoint"
-    return "waiting for the next checkpoint"
+    return f"waiting for the {'next' if ledger.entries else 'first'} checkpoint"
 
 
 def _is_overtaken(run: Run, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Names that are never checkpoints."""
+"""What names alone say."""
 
 from __future__ import annotations
 
@@ -18,6 +18,18 @@ _TEMPORARY = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+
+
+_WEIGHTS = re.compile(
+    r"(?i).*\.(pt|pth|ckpt|bin|safetensors|np[yz]|pkl|pickle|msgpack|h5|keras|zip|tar|gguf|onnx"
+    r"|params|joblib|eqx)",
+    re.DOTALL,
+)
+
+
+def is_weights(name: str) -> bool:
+    """Whether a file's name says that it holds weights, or the like: it grows while it is there."""
+    return _WEIGHTS.fullmatch(name) is not None
 
 
 def is_temporary(name: str) -> bool:

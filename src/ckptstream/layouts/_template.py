@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ._files import files_below, largest_file
 from ._footers import unfinished_file
+from ._names import is_weights
 from ._protocol import Evidence
 
 
@@ -18,7 +19,8 @@ class Template:
     Checkpoints with a name of your own, such as `ckpt_{step}.pt` or `step_{step}/DONE`.
 
     `{step}` stands for a number, `{{` and `}}` for braces. What follows a `/` is a marker: the
-    directory is finished when it is there. Without a marker a file is finished when its format's
+    directory is finished when it is there; a file of weights is no marker, and must have its
+    format's end and have settled. Without a marker a file is finished when its format's
     end is there and it has settled, a directory when its files have.
 
     Args:
@@ -57,8 +59,7 @@ class Template:
         if entry is None:
             return "not there"
         if self._marker:
-            marked = evidence.stat(f"{name}/{self._marker}") is not None
-            return None if marked else f"no {self._marker}"
+            return self._unmarked(f"{name}/{self._marker}", evidence)
         if entry.is_directory:
             lacking = _unfinished_directory(name, evidence)
         else:
@@ -66,6 +67,18 @@ class Template:
         if lacking is not None or evidence.settled(name):
             return lacking
         return "waits until it has settled"
+
+    def _unmarked(self, path: str, evidence: Evidence) -> str | None:
+        marker = evidence.stat(path)
+        if marker is None:
+            return f"no {self._marker}"
+        if marker.is_directory or not is_weights(path):
+            return None
+        # That is no marker that somebody writes last: it is there from its first byte on.
+        lacking = unfinished_file(path, marker, evidence)
+        if lacking is not None or evidence.settled(path):
+            return lacking
+        return f"waits until {self._marker} has settled"
 
     def generation(self, name: str, evidence: Evidence) -> str | None:
         """The fingerprint of the marker, of the file, or of the directory's largest file."""

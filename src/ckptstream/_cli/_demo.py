@@ -28,7 +28,11 @@ def _demo(layout: str, count: int, interval: float, runs: int, debug: bool) -> i
         raise Refused(f"--runs={runs} trains nothing: give 1 or more")
     with tempfile.TemporaryDirectory(prefix="ckptstream-demo-") as directory:
         paths = [os.path.join(directory, f"run-{run}") for run in range(1, runs + 1)]
-        trainers = _trainers(paths if runs > 1 else [directory], layout, count, interval)
+        if runs == 1:
+            paths = [directory]
+        for path in paths:
+            os.makedirs(path, exist_ok=True)  # A pattern that nothing matches is worth a warning.
+        trainers = _trainers(paths, layout, count, interval)
         followed = os.path.join(directory, "run-*") if runs > 1 else directory
         save = f"{runs} simulated trainers save" if runs > 1 else "A simulated trainer saves"
         each = " each" if runs > 1 else ""

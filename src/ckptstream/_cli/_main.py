@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
@@ -55,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     except click.UsageError as error:
         say(f"{error.format_message().rstrip('.')} (see '{_path(error)} --help')")
         return 2
-    except (KeyboardInterrupt, asyncio.CancelledError):  # the latter on Python 3.10
+    except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
         # Python would flush it once more, and complain.
@@ -66,6 +65,11 @@ def run(arguments: Sequence[str]) -> int:
             raise
         say(str(error) if isinstance(error, Refused) else one_line(error))
         return 2 if isinstance(error, Refused) else 1
+    except BaseException as error:
+        # So Python 3.10 ends after Ctrl-C; importing asyncio for its name would take the longest.
+        if type(error).__name__ != "CancelledError":
+            raise
+        return INTERRUPTED
     return code
 
 

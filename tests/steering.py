@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import selectors
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -159,6 +161,23 @@ def half_save(run: Path, step: int, layout: str = "hf") -> None:
         if operation.finishes is not None:
             return
         waiting = operation
+
+
+@contextmanager
+def failing(call: str, number: int, part: str = "") -> Iterator[None]:
+    """
+    Has a function of `os` fail with that error, for each path that holds *part*.
+    """
+    real = getattr(os, call)
+
+    def faulty(path: str, **how: object) -> object:
+        if part in os.fspath(path):
+            raise OSError(number, os.strerror(number), path)
+        return real(path, **how)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, call, faulty)
+        yield
 
 
 def run_status(stream: CheckpointStream) -> RunStatus:

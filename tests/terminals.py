@@ -18,11 +18,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyte
+from commands import COMMAND, SECONDS
 
 import ckptstream
 
-SECONDS = 60.0  # only a failure takes so long
-_COMMAND = [sys.executable, "-W", "error", "-m", "ckptstream"]
 # The terminal becomes its own, so that Ctrl-C, pressed there, is a signal for it.
 _SESSION = """if True:
     import fcntl, os, sys, termios
@@ -119,7 +118,7 @@ def terminal(
         _fill(slave)
     source = str(Path(ckptstream.__file__).parents[1])
     with subprocess.Popen(
-        [sys.executable, "-c", _SESSION, *_COMMAND, *arguments],
+        [sys.executable, "-c", _SESSION, *COMMAND, *arguments],
         stdin=slave,
         stdout=slave,
         stderr=slave,

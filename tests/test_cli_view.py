@@ -14,6 +14,7 @@ import anyio
 import pytest
 from commands import wait_for
 from rich.console import Console, ConsoleOptions, RenderResult
+from steering import half_save
 from terminals import terminal
 
 from ckptstream import follow
@@ -21,9 +22,7 @@ from ckptstream._cli._activity import Activities
 from ckptstream._cli._lines import Output
 from ckptstream._cli._screen import Screen
 from ckptstream._cli._view import View
-from ckptstream.testing import apply, operations, save
-
-pytestmark = pytest.mark.usefixtures("home")
+from ckptstream.testing import save
 
 
 @pytest.fixture
@@ -42,15 +41,6 @@ def saved(run: Path, step: int, ago: float = 0.0) -> None:
     os.utime(path, (finished, finished))
 
 
-def half(run: Path, step: int) -> None:
-    """
-    One whose trainer has died.
-    """
-    *most, _, _ = operations(step)
-    for operation in most:
-        apply(operation, run)
-
-
 def row(text: str, run: str) -> str:
     """
     What the view says of a run.
@@ -65,7 +55,7 @@ def test_a_row_for_each_run(home: Path, columns: int) -> None:
     """
     for step, ago in ((100, 5000), (200, 4000), (300, 1000)):
         saved(home / "sweeps/a", step, ago)
-    half(home / "sweeps/b", 100)
+    half_save(home / "sweeps/b", 100)
     with terminal("follow", "sweeps/*", home=home, size=(columns, 24)) as view:
         text = view.wait(lambda text: "sweeps/a " in text and "16 min" in text)
         lines = text.splitlines()
@@ -88,9 +78,9 @@ def test_what_comes_is_drawn(home: Path) -> None:
     While it runs: the step, and that nothing is missing any more.
     """
     run = home / "runs/7b"
-    half(run, 1)
+    half_save(run, 1)
     with terminal("follow", "runs/7b", home=home) as view:
-        view.wait(lambda text: "checkpoint-1: no trainer_state" in text)
+        view.wait(lambda text: "checkpoint-1: trainer_state" in text)
         saved(run, 1)
         view.wait(lambda text: "waiting for the next checkpoint" in text)
         assert ["runs/7b", "1"] == row(view.text, "runs/7b").split()[:2]
@@ -105,7 +95,7 @@ def test_the_window_changes(home: Path) -> None:
     Wider and narrower: the view is drawn anew, and only once.
     """
     saved(home / "runs/7b", 1)
-    half(home / "runs/7b", 2)
+    half_save(home / "runs/7b", 2)
     with terminal("follow", "runs/7b", home=home, size=(120, 24)) as view:
         view.wait(lambda text: "checkpoint-2: " in text)
         for columns in (60, 160, 80):
@@ -123,7 +113,7 @@ def test_more_runs_than_lines(home: Path) -> None:
     for number in range(1000):
         (home / f"sweeps/{number:03}").mkdir(parents=True)
     saved(home / "sweeps/777", 5)
-    half(home / "sweeps/888", 5)
+    half_save(home / "sweeps/888", 5)
     with terminal("follow", "sweeps/*", home=home) as view:
         text = view.wait(lambda text: "and 980 more runs" in text and "checkpoint-5: " in text)
         rows = [line.split()[0] for line in text.splitlines() if line.startswith("sweeps/")]

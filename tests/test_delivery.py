@@ -19,6 +19,7 @@ from observing import SECONDS
 from steering import (
     HeldWatcher,
     drained,
+    failing,
     half_save,
     missed,
     rest,
@@ -215,21 +216,14 @@ async def test_what_is_unfinished_again_is_not_handed_out(
 
 
 async def test_what_cannot_be_read_for_a_moment_is_not_missed(
-    run: Path, watcher: ManualWatcher, monkeypatch: pytest.MonkeyPatch
+    run: Path, watcher: ManualWatcher
 ) -> None:
     """
     An error of the storage is neither "incomplete" nor "deleted".
     """
     stream = await queue_of(run, watcher, 1)
-    real = os.stat
 
-    def faulty(path: str, **how: bool) -> os.stat_result:
-        if "checkpoint-1" in os.fspath(path):
-            raise OSError(errno.EIO, "Input/output error", path)
-        return real(path, **how)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "stat", faulty)
+    with failing("stat", errno.EIO, "checkpoint-1"):
         found = await steps(stream, watcher)
         reason = run_status(stream).waiting_for
     assert ([], "Input/output error" in reason) == (found, True)
@@ -980,7 +974,7 @@ async def test_skip_existing_of_a_directory_that_is_not_there_skips_nothing(
 
 
 async def test_skip_existing_waits_for_a_look_that_succeeds(
-    run: Path, watcher: ManualWatcher, monkeypatch: pytest.MonkeyPatch
+    run: Path, watcher: ManualWatcher
 ) -> None:
     """
     A directory that cannot be read shows no baseline.
@@ -988,11 +982,7 @@ async def test_skip_existing_waits_for_a_look_that_succeeds(
     save(run, 1)
     stream = follow(run, skip_existing=True, watcher=watcher)
 
-    def faulty(path: str) -> list[str]:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "listdir", faulty)
+    with failing("listdir", errno.EACCES):
         assert [] == await steps(stream, watcher)
     watcher.touch()
 

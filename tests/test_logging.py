@@ -13,7 +13,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from steering import HeldWatcher, half_save, run_status, steps, virtual
+from steering import HeldWatcher, failing, half_save, run_status, steps, virtual
 
 from ckptstream import follow
 from ckptstream.testing import ManualWatcher, save
@@ -157,19 +157,14 @@ async def test_an_unreadable_directory_is_one_warning(
     run: Path,
     watcher: ManualWatcher,
     records: list[logging.LogRecord],
-    monkeypatch: pytest.MonkeyPatch,
     number: int,
 ) -> None:
     """
     In the system's words, with the remedy.
     """
 
-    def faulty(path: str) -> list[str]:
-        raise OSError(number, os.strerror(number), path)
-
     stream = follow(run, watcher=watcher)
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "listdir", faulty)
+    with failing("listdir", number):
         for _ in range(3):
             watcher.touch()
             await steps(stream, watcher)
@@ -183,22 +178,14 @@ async def test_an_unreadable_checkpoint_is_one_warning(
     run: Path,
     watcher: ManualWatcher,
     records: list[logging.LogRecord],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
     It will not become readable by itself.
     """
     save(run, 1)
-    real = os.stat
-
-    def faulty(path: str, **how: bool) -> os.stat_result:
-        if "checkpoint-1" in os.fspath(path):
-            raise PermissionError(errno.EACCES, "Permission denied", path)
-        return real(path, **how)
 
     stream = follow(run, watcher=watcher)
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "stat", faulty)
+    with failing("stat", errno.EACCES, "checkpoint-1"):
         for _ in range(3):
             watcher.touch()
             await steps(stream, watcher)

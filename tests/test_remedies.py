@@ -12,7 +12,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from steering import HeldWatcher, half_save, run_status, steps, virtual
+from steering import HeldWatcher, failing, half_save, run_status, steps, virtual
 
 from ckptstream import follow, latest_checkpoint
 from ckptstream.testing import ManualWatcher, save
@@ -340,43 +340,28 @@ async def test_no_such_directory(run: Path, watcher: ManualWatcher) -> None:
     assert (f"check the path, {str(run)!r}",) == run_status(stream).remedies
 
 
-async def test_an_unreadable_directory(
-    run: Path, watcher: ManualWatcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_unreadable_directory(run: Path, watcher: ManualWatcher) -> None:
     """
     As in the log.
     """
 
-    def faulty(path: str) -> list[str]:
-        raise PermissionError(errno.EACCES, "Permission denied", path)
-
     stream = follow(run, watcher=watcher)
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "listdir", faulty)
+    with failing("listdir", errno.EACCES):
         await steps(stream, watcher)
 
     remedy = "it is waited for; check its permissions and its mount"
     assert (remedy,) == run_status(stream).remedies
 
 
-async def test_unreadable_checkpoints(
-    run: Path, watcher: ManualWatcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unreadable_checkpoints(run: Path, watcher: ManualWatcher) -> None:
     """
     Each is named, and another layout would not help.
     """
     for step in (1, 2):
         save(run, step)
-    real = os.stat
-
-    def faulty(path: str, **how: bool) -> os.stat_result:
-        if "checkpoint-" in os.fspath(path):
-            raise PermissionError(errno.EACCES, "Permission denied", path)
-        return real(path, **how)
 
     stream = follow(run, watcher=watcher)
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "stat", faulty)
+    with failing("stat", errno.EACCES, "checkpoint-"):
         await steps(stream, watcher)
 
     remedy = "it is waited for; check its permissions and its mount"

@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
-from steering import HeldWatcher, half_save, run_status, steps
+from steering import HeldWatcher, failing, half_save, run_status, steps
 
 from ckptstream import follow
 from ckptstream.testing import ManualWatcher, apply, operations, save
@@ -66,19 +66,13 @@ async def test_a_directory_that_is_not_there(run: Path, watcher: ManualWatcher) 
     assert ["the directory is not there yet", "the directory is gone"] == words
 
 
-async def test_a_directory_that_cannot_be_read(
-    run: Path, watcher: ManualWatcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_directory_that_cannot_be_read(run: Path, watcher: ManualWatcher) -> None:
     """
     In the system's own words.
     """
 
-    def faulty(path: str) -> list[str]:
-        raise PermissionError(errno.EACCES, "Permission denied", path)
-
     stream = follow(run, watcher=watcher)
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "listdir", faulty)
+    with failing("listdir", errno.EACCES):
         await steps(stream, watcher)
 
     expected = f"the directory cannot be read (Permission denied: {str(run)!r})"

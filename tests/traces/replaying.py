@@ -7,11 +7,12 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
+import pytest
 from steering import drained, run_status
 from tracing import MEANINGS, Disk, Line, Trace
 
@@ -156,6 +157,15 @@ class Book:
             assert name in reasons or name not in self.named, f"nothing is said of {name} any more"
 
 
+def be_patient(book: Book) -> None:
+    """
+    So much time passes that everything settles; skips the test where nothing else is known.
+    """
+    if "stalls" in book.trace.head:
+        pytest.skip(f"stalls: {book.trace.head['stalls']}")
+    book.patient = True
+
+
 def replay(disk: Disk, book: Book) -> Iterator[int]:
     """
     Where a look is due: after each operation, once it is noted what it means. Line numbers.
@@ -219,3 +229,22 @@ async def newcomers_view(book: Book) -> set[str]:
     found = [book.check(checkpoint) async for checkpoint in stream]
     assert len(found) == len(set(found))
     return set(found)
+
+
+async def look_by_events(
+    follower: Follower, disk: Disk, book: Book, done: Iterable[object]
+) -> None:
+    """
+    Look after each operation that is done, by its events; time passes where files must settle.
+    """
+    await follower.look()
+    for operation in done:
+        for name, arrived in disk.changed:
+            follower.watcher.event(name, arrived=arrived)
+        await follower.look()
+        assert not book.due or book.settles, f"{operation}: {book.due} did not come"
+        book.check_reasons(follower.stream)
+        if book.due:
+            await follower.stall()
+            assert not book.due, f"{operation}: {book.due} did not settle"
+    follower.check_nothing_is_lost()

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from replaying import Book, Follower, newcomers_view, replay
+from replaying import Book, Follower, be_patient, look_by_events, newcomers_view, replay
 from tracing import Disk, Trace, read
 
 TRACES = [read(path) for path in sorted(Path(__file__).parent.glob("*.trace"))]
@@ -24,31 +24,12 @@ def book(request: pytest.FixtureRequest, trace: Trace, run: Path) -> Book:
     return Book(trace, run, auto=request.param == "auto")
 
 
-def be_patient(book: Book) -> None:
-    """
-    So much time passes that everything settles; skips the test where nothing else is known.
-    """
-    if "stalls" in book.trace.head:
-        pytest.skip(f"stalls: {book.trace.head['stalls']}")
-    book.patient = True
-
-
 async def test_with_events_and_a_fast_trainer(book: Book) -> None:
     """
     No time passes but where files have to settle after the commit point.
     """
     follower, disk = Follower(book, events=True), Disk(book.run)
-    await follower.look()
-    for line in replay(disk, book):
-        for name, arrived in disk.changed:
-            follower.watcher.event(name, arrived=arrived)
-        await follower.look()
-        assert not book.due or book.settles, f"line {line}: {book.due} did not come"
-        book.check_reasons(follower.stream)
-        if book.due:
-            await follower.stall()
-            assert not book.due, f"line {line}: {book.due} did not settle"
-    follower.check_nothing_is_lost()
+    await look_by_events(follower, disk, book, replay(disk, book))
 
 
 async def test_by_polling_and_with_a_trainer_that_stalls(book: Book) -> None:

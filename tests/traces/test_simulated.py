@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from replaying import Book, Follower, newcomers_view
+from replaying import Book, Follower, be_patient, look_by_events, newcomers_view
 from simulating import Saving, Simulated, SimulatedDisk, too_early, train, written, written_by
 from steering import virtual
 
@@ -67,17 +67,7 @@ async def follow_fast(book: Book, simulated: Simulated, saving: Saving = operati
     No time passes but where files have to settle after the end.
     """
     follower, disk = Follower(book, events=True), SimulatedDisk(book.run)
-    await follower.look()
-    for operation in train(disk, book, simulated, saving):
-        for name, arrived in disk.changed:
-            follower.watcher.event(name, arrived=arrived)
-        await follower.look()
-        assert not book.due or book.settles, f"{operation}: {book.due} did not come"
-        book.check_reasons(follower.stream)
-        if book.due:
-            await follower.stall()
-            assert not book.due, f"{operation}: {book.due} did not settle"
-    follower.check_nothing_is_lost()
+    await look_by_events(follower, disk, book, train(disk, book, simulated, saving))
 
 
 @pytest.mark.anyio
@@ -110,9 +100,7 @@ async def test_a_trainer_that_stalls(book: Book, simulated: Simulated) -> None:
     """
     After each operation so much time passes that everything settles; and a newcomer looks.
     """
-    if "stalls" in book.trace.head:
-        pytest.skip(f"stalls: {book.trace.head['stalls']}")
-    book.patient = True
+    be_patient(book)
     follower = Follower(book, events=False)
     await follower.look()
     for operation in train(SimulatedDisk(book.run), book, simulated):

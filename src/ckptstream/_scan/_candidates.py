@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from .._stores import Store
 from ..layouts._names import is_temporary
 from ._memory import Foreign, Ground, Request
 
@@ -37,18 +37,17 @@ def known(request: Request) -> Candidates:
 
 
 def listed(
-    request: Request, ground: Ground, modified: int, alive: Callable[[], None]
+    request: Request, store: Store, ground: Ground, modified: int, alive: Callable[[], None]
 ) -> tuple[Candidates, Ground]:
     """By a listing of the run's directory; *modified*: its time before that."""
     same = modified == ground.modified
     began = request.clock()
-    # Not the store's list(): a directory that has just vanished must not look empty.
-    names = os.listdir(request.directory)
+    names = store.names()
     # In another directory than before, the old names say nothing.
     request = request._replace(thorough=request.thorough or ground.modified < 0)
     found = _compare(request, *_group(request, names, alive))
     if not found.groups and not request.entries:
-        found.foreign = foreign(request, names, alive)
+        found.foreign = foreign(request, store, names, alive)
     if not same:
         return found, ground._replace(modified=modified, since=request.clock(), trusted=False)
     # Where renames are not known to be atomic, directory times are not known to change either.
@@ -100,7 +99,7 @@ def _hinted(request: Request) -> set[str]:
     return {hint if match is None else match[0] for hint, match in matches.items()}
 
 
-def hinted(request: Request, alive: Callable[[], None]) -> Candidates:
+def hinted(request: Request, store: Store, alive: Callable[[], None]) -> Candidates:
     """By the events since the last look: however many others lie here, it costs the same."""
     groups = dict[str, set[str]]()
     if any(layout.pointer in request.hints for layout in request.pointers):
@@ -112,16 +111,16 @@ def hinted(request: Request, alive: Callable[[], None]) -> Candidates:
             groups.setdefault(name, set()).update(request.entries[name].members)
         if matched is not None:
             groups.setdefault(name, set()).add(hint)
-    return _still_there(request, groups, alive)
+    return _still_there(request, store, groups, alive)
 
 
 def _still_there(
-    request: Request, groups: dict[str, set[str]], alive: Callable[[], None]
+    request: Request, store: Store, groups: dict[str, set[str]], alive: Callable[[], None]
 ) -> Candidates:
     found, arrived = Candidates(), _arrived(request)
     for name, members in groups.items():
         alive()  # What has settled are ten thousand at once, which took a busy machine a second.
-        there = {m for m in members if os.path.lexists(os.path.join(request.directory, m))}
+        there = {m for m in members if store.has(m)}
         if there:
             found.groups[name] = there
             continue
@@ -138,7 +137,9 @@ def _arrived(request: Request) -> dict[str, int | None]:
     return dict(match for name in names if (match := request.layout.match(name)) is not None)
 
 
-def foreign(request: Request, names: list[str], alive: Callable[[], None]) -> Foreign | None:
+def foreign(
+    request: Request, store: Store, names: list[str], alive: Callable[[], None]
+) -> Foreign | None:
     """What lies there that nobody recognises, to explain the silence."""
     strangers = sorted(name for name in names if not is_temporary(name))
     if not strangers:
@@ -147,9 +148,9 @@ def foreign(request: Request, names: list[str], alive: Callable[[], None]) -> Fo
     for name in strangers[:_LOOK_BELOW]:
         alive()
         try:
-            inside = os.listdir(os.path.join(request.directory, name))
+            inside = store.list(name)
         except OSError:
-            continue  # A file, most likely. It only serves an explanation.
+            continue  # It only serves an explanation.
         if any(request.layout.match(child) is not None for child in inside):
             below.append(name)
     return Foreign(len(strangers), tuple(strangers[:_EXAMPLES]), tuple(below))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from .._errors import CursorLocked
-from .._stores import LocalStore, Profile
+from .._stores import Profile, Store
 from ..layouts import Verdict, judge
 from ..layouts._auto import NOBODY
 from ._attempt import attempt
@@ -33,7 +33,7 @@ def look(request: Request, alive: Callable[[], None]) -> Look:
     claim = None
     if request.cursor is not None and request.claimed is None:
         try:
-            claim = request.cursor.claim(request.directory, briefly=True)
+            claim = request.cursor.claim(request.location.path, briefly=True)
         except CursorLocked as error:
             reason = Trouble.LOCKED.value
             return Look(trouble=Trouble.LOCKED, detail=str(error), reason=reason)
@@ -50,7 +50,7 @@ class _Looking:
         self._watching = watching
         ground = watching.stand()
         self._profile: Profile = ground.profile
-        self._store = LocalStore(request.directory, ground.profile.inodes, alive)
+        self._store: Store = request.location.open(ground.profile, alive)
         full = request.full or watching.moved
         modified = watching.modified() if full else -1
         trusted = full and ground.trusted and not request.thorough
@@ -67,13 +67,13 @@ class _Looking:
         if unchanged:
             candidates = known(request)
         elif full:
-            candidates, ground = listed(request, ground, modified, alive)
+            candidates, ground = listed(request, self._store, ground, modified, alive)
         else:
-            candidates = hinted(request, alive)
+            candidates = hinted(request, self._store, alive)
         self.result.ground = ground
         self._look_into(candidates, alive)
         if full and not unchanged and self._nobody_recognises(candidates):
-            self.result.foreign = foreign(request, list(candidates.groups), alive)
+            self.result.foreign = foreign(request, self._store, list(candidates.groups), alive)
 
     def _read_pointers(self) -> tuple[tuple[str, ...], bool]:
         """What the pointers name, and whether there are any."""

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .._cursor import Claim, Cursor, Memory
-from .._stores import Profile
+from .._stores import Location, Profile
 from .._watchers import Subscription
 from ..layouts import FileStat, Layout, PointerLayout
 
@@ -225,7 +225,7 @@ class Request(NamedTuple):
         claimed: The run's number in the cursor; None: have it first.
     """
 
-    directory: str
+    location: Location
     layout: Layout
     pointers: tuple[PointerLayout, ...]
     pointed: tuple[str, ...]

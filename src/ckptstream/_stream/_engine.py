@@ -8,6 +8,7 @@ import anyio
 import anyio.lowlevel
 
 from .._model import Checkpoint, Status, printable
+from .._stores import Location
 from .._watchers import Alarm, Watcher, current_watcher
 from ._clock import Clock
 from ._expiry import Expiry
@@ -38,12 +39,12 @@ class Engine:
         *("_keeper", "_watcher", "expiry", "guard", "handed", "options"),
     )
 
-    def __init__(self, paths: Sequence[str], options: Options) -> None:
+    def __init__(self, locations: Sequence[Location], options: Options) -> None:
         self.options = options
         self._alarm = Alarm()
         cursor = options.cursor
         self._journal = None if cursor is None else Journal(cursor, self._alarm.ring)
-        self._following = Following(paths, options, self._alarm, self._journal)
+        self._following = Following(locations, options, self._alarm, self._journal)
         self.handed = Handed(options)
         self.guard = anyio.ResourceGuard(WAITING)
         self._watcher: Watcher | None = None

@@ -118,4 +118,4 @@ def follow(
         retries=check.count("retries", retries, least=0),
         pin=check.pins("pin", pin),
     )
-    return CheckpointStream(Engine(check.directories(checkpoint_dirs), options))
+    return CheckpointStream(Engine(check.locations(checkpoint_dirs), options))

@@ -10,6 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from .._scan import Ground, Look, Match, Matches, PatternRequest, fits, match, split
+from .._stores import mount_point
 from .._watchers import Watcher
 from ._agenda import Touched
 from ._flight import Flight
@@ -54,7 +55,7 @@ class Pattern:
         self._root, self._parts = split(text)
         self._options = options
         self._agenda = weakref.ref(agenda)
-        self.flight: Flight[Matches] = Flight(self._root or ".")
+        self.flight: Flight[Matches] = Flight(partial(mount_point, self._root or "."))
         self._began = -math.inf  # when the look in flight began, on the event loop's clock
         self._ground: Ground | None = None
         self._hints = Hints()

@@ -91,8 +91,8 @@ def checkpoints_iterator(
         timeout_fn=check.timeout_function("timeout_fn", timeout_fn),
         watcher=check.watcher_choice("watcher", watcher),
     )
-    directory = check.directory("checkpoint_dir", checkpoint_dir)
-    return PathStream(CheckpointStream(Engine([directory], options)))
+    location = check.location("checkpoint_dir", checkpoint_dir)
+    return PathStream(CheckpointStream(Engine([location], options)))
 
 
 async def wait_for_new_checkpoint(
@@ -131,10 +131,10 @@ async def wait_for_new_checkpoint(
         poll_interval=check.seconds("seconds_to_sleep", seconds_to_sleep),
         watcher=check.watcher_choice("watcher", watcher),
     )
-    directory = check.directory("checkpoint_dir", checkpoint_dir)
+    location = check.location("checkpoint_dir", checkpoint_dir)
     if last_checkpoint is not None:
         check.directory("last_checkpoint", last_checkpoint)
-    async with CheckpointStream(Engine([directory], options)) as stream:
+    async with CheckpointStream(Engine([location], options)) as stream:
         begin = anyio.current_time()
         async for found in stream:
             if not _is_same(found, last_checkpoint):
@@ -187,9 +187,9 @@ async def latest_checkpoint(
         timeout=0.0,
         watcher=check.watcher_choice("watcher", watcher),
     )
-    directory = check.directory("checkpoint_dir", checkpoint_dir)
+    location = check.location("checkpoint_dir", checkpoint_dir)
     while True:
-        stream = CheckpointStream(Engine([directory], options))
+        stream = CheckpointStream(Engine([location], options))
         async for found in stream:
             return found.path
         if all(run.unanswered is None for run in stream.status().runs):

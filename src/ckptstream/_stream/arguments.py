@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, TypeVar, cast
 
+from .._stores import LocalLocation, Location
 from .._watchers import Watcher
 from ..layouts import Layout, PointerLayout, pointer_layouts
 
@@ -120,12 +121,18 @@ def path_text(name: str, value: object) -> str:
     return path
 
 
-def directories(values: tuple[object, ...]) -> list[str]:
-    """The paths that `follow` was given; one that is given twice is one run."""
+def location(name: str, value: object) -> Location:
+    """Where one run lies."""
+    return LocalLocation(directory(name, value))
+
+
+def locations(values: tuple[object, ...]) -> list[Location]:
+    """What `follow` was given, patterns too; what is given twice is one run."""
     if not values:
         raise TypeError("checkpoint_dirs=() is empty: name at least one directory")
     paths = [_one_or_more("checkpoint_dir", value) for value in values]
-    return list({path.rstrip("/"): path for path in reversed(paths)}.values())[::-1]
+    paths = list({path.rstrip("/"): path for path in reversed(paths)}.values())[::-1]
+    return [LocalLocation(path) for path in paths]
 
 
 def _one_or_more(name: str, value: object) -> str:

@@ -203,7 +203,8 @@ class FileStat(NamedTuple):
     Attributes:
         size: In bytes.
         mtime_ns: By the store's own clock: compare it with other times of the same store only.
-        inode: 0 where the filesystem does not keep inode numbers.
+        inode: 0 where the filesystem does not keep inode numbers. In a bucket, the object's ETag
+            as a number.
         is_directory: True for a directory.
     """
 
@@ -219,6 +220,11 @@ def _eyes(watcher: str | None, reason: str, last_look: float | None) -> str:
     if watcher is None:
         return f"no watcher yet, {seen}"
     return f"{watcher}: {reason}, {seen}" if reason else f"{watcher}, {seen}"
+
+
+def is_url(path: str) -> bool:
+    """Whether a path names something in an object store: `s3://bucket/runs/7b`."""
+    return "://" in path
 
 
 def printable(value: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -11,6 +12,9 @@ from typing import NamedTuple
 class Checkpoint:
     """
     A finished checkpoint: a frozen value and an `os.PathLike`.
+
+    One in an object store has a URL as its path, and no file can be opened by that: `os.fspath`
+    and `open` raise a `TypeError`, which says what to use.
 
     Two are equal when path and generation are: the same step saved again is another checkpoint.
 
@@ -31,6 +35,11 @@ class Checkpoint:
     generation: str
 
     def __fspath__(self) -> str:
+        if is_url(self.path):
+            remedy = f"read it with obstore.store.from_url({self.path!r}), or give what reads URLs"
+            raise TypeError(
+                f"{self.path!r} lies in an object store, not in a file: {remedy} its path"
+            )
         return self.path
 
     def __str__(self) -> str:
@@ -225,6 +234,11 @@ def _eyes(watcher: str | None, reason: str, last_look: float | None) -> str:
 def is_url(path: str) -> bool:
     """Whether a path names something in an object store: `s3://bucket/runs/7b`."""
     return "://" in path
+
+
+def absolute(path: str) -> str:
+    """A path from the root; a URL is one. Raises `OSError` if the working directory is gone."""
+    return path if is_url(path) else os.path.abspath(path)
 
 
 def printable(value: str) -> str:

@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 # A checkpoint of several objects is uploaded one by one, and a large one takes its time.
 SETTLE = 30.0  # seconds
+POLL_INTERVAL = 10.0  # seconds
 _SECOND = 1_000_000_000  # nanoseconds
 _DIRECTORY = FileStat(0, 0, 0, True)
 
@@ -44,6 +45,16 @@ class BucketLocation:
     def why_poll(self) -> str:
         """Buckets are asked."""
         return "an object store is asked, it does not tell"
+
+    @property
+    def poll_interval(self) -> float:
+        """Each request is paid for."""
+        return POLL_INTERVAL
+
+    @property
+    def check(self) -> tuple[str, str]:
+        """What a person should check."""
+        return "check the endpoint, and the credentials and their rights", "check the endpoint"
 
     def absolute(self) -> str:
         """The URL."""

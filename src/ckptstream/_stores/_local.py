@@ -15,6 +15,8 @@ from ._protocol import Profile, Standing
 
 T = TypeVar("T")
 
+POLL_INTERVAL = 1.0  # seconds between two looks where no events can be trusted
+
 _NO_FILE = frozenset(
     {
         *(errno.ENOENT, errno.ENOTDIR),
@@ -39,6 +41,16 @@ class LocalLocation:
     def why_poll(self) -> str:
         """There may be events: the filesystem's profile says."""
         return ""
+
+    @property
+    def poll_interval(self) -> float:
+        """A listing is cheap."""
+        return POLL_INTERVAL
+
+    @property
+    def check(self) -> tuple[str, str]:
+        """What a person should check."""
+        return "check its permissions and its mount", "check the mount"
 
     def absolute(self) -> str:
         """The path from the root. Raises `OSError` if the working directory is gone."""

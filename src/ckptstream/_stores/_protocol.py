@@ -89,12 +89,18 @@ class Location(Protocol):
     Attributes:
         path: As the user wrote it, without what must not be seen.
         why_poll: Why no events are to be had there; empty where they may be.
+        poll_interval: Seconds between two looks, if the user does not say.
+        check: What a person should check if it cannot be read, and if it does not answer.
     """
 
     @property
     def path(self) -> str: ...
     @property
     def why_poll(self) -> str: ...
+    @property
+    def poll_interval(self) -> float: ...
+    @property
+    def check(self) -> tuple[str, str]: ...
 
     def absolute(self) -> str:
         """The same for whoever is elsewhere. Raises `OSError` if the working directory is gone."""

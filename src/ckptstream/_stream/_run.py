@@ -63,7 +63,8 @@ class Run:
         self._moment = self._looked = self._listed = Moment()
         self._ground: Ground | None = None
         self._hints = Hints()
-        self._timers = Timers(options.poll_interval)
+        interval = options.poll_interval
+        self._timers = Timers(location.poll_interval if interval is None else interval)
 
     # What the watcher tells.
 

@@ -7,12 +7,12 @@ from types import TracebackType
 
 import anyio
 
-from .._model import Checkpoint, Status
+from .._model import Checkpoint, Status, absolute
 from ..layouts import Layout, resolve
 from . import arguments as check
 from ._engine import Engine
 from ._stream import CheckpointStream
-from .arguments import Options, StrPath, TimeoutFn, WatcherChoice
+from .arguments import Options, RunPath, StrPath, TimeoutFn, WatcherChoice
 
 
 class PathStream:
@@ -56,7 +56,7 @@ class PathStream:
 
 
 def checkpoints_iterator(
-    checkpoint_dir: StrPath,
+    checkpoint_dir: RunPath,
     min_interval_secs: float = 0,
     timeout: float | None = None,
     timeout_fn: TimeoutFn | None = None,
@@ -96,7 +96,7 @@ def checkpoints_iterator(
 
 
 async def wait_for_new_checkpoint(
-    checkpoint_dir: StrPath,
+    checkpoint_dir: RunPath,
     last_checkpoint: StrPath | None = None,
     seconds_to_sleep: float = 1,
     timeout: float | None = None,
@@ -133,7 +133,7 @@ async def wait_for_new_checkpoint(
     )
     location = check.location("checkpoint_dir", checkpoint_dir)
     if last_checkpoint is not None:
-        check.directory("last_checkpoint", last_checkpoint)
+        check.directory("last_checkpoint", _path_of(last_checkpoint))
     async with CheckpointStream(Engine([location], options)) as stream:
         begin = anyio.current_time()
         async for found in stream:
@@ -149,11 +149,15 @@ async def wait_for_new_checkpoint(
 def _is_same(found: Checkpoint, last: StrPath | None) -> bool:
     if last is None or isinstance(last, Checkpoint):
         return found == last
-    return os.path.abspath(found.path) == os.path.abspath(last)
+    return absolute(found.path) == absolute(os.fspath(last))
+
+
+def _path_of(last: StrPath) -> StrPath:
+    return last.path if isinstance(last, Checkpoint) else last
 
 
 async def latest_checkpoint(
-    checkpoint_dir: StrPath,
+    checkpoint_dir: RunPath,
     latest_filename: str | None = None,
     *,
     layout: str | Layout = "auto",

@@ -215,7 +215,7 @@ def report_limit(limit: str, path: str, watcher: Watcher) -> None:
 def _warn(run: Run, reason: str) -> None:
     look, layout = run.sight.look, run.options.layout.name
     if run.flight.hangs is not None:
-        _once(run, f"{reason}; other runs go on: check the mount")
+        _once(run, f"{reason}; other runs go on: {run.location.check[1]}")
     elif look.trouble is Trouble.MISSING:
         _once(run, f"{reason}: check the path, {look.detail}")
     elif look.trouble is Trouble.BUSY:
@@ -223,7 +223,7 @@ def _warn(run: Run, reason: str) -> None:
     elif look.trouble is Trouble.LOCKED:
         pass  # Soon it answers, or raises.
     elif look.trouble is not None:
-        _once(run, f"{reason}: it is waited for; check its permissions and its mount")
+        _once(run, f"{reason}: it is waited for; {run.location.check[0]}")
     elif run.pinning.blocks:
         _once(run, f"{reason}: it is tried again, and not delivered before", "pins")
     elif look.foreign is not None and look.foreign.below:
@@ -243,7 +243,7 @@ def _warn_of_entries(run: Run) -> None:
     ledger, reasons = run.ledger, unfinished(run)
     for name, reason in reasons.items():
         if reason.startswith("cannot be read"):
-            _once(run, f"{name} {reason}: it is waited for; check its permissions and its mount")
+            _once(run, f"{name} {reason}: it is waited for; {run.location.check[0]}")
     # One is being written; that several are, and none is finished, is the wrong evidence.
     if len(reasons) > 1 and len(reasons) == len(ledger.entries) and not ledger.holding:
         name, reason = next(iter(reasons.items()))

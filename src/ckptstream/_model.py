@@ -36,10 +36,8 @@ class Checkpoint:
 
     def __fspath__(self) -> str:
         if is_url(self.path):
-            remedy = f"read it with obstore.store.from_url({self.path!r}), or give what reads URLs"
-            raise TypeError(
-                f"{self.path!r} lies in an object store, not in a file: {remedy} its path"
-            )
+            remedy = "give ckpt.path to what reads URLs, such as obstore.store.from_url"
+            raise TypeError(f"{self.path!r} is in an object store, and no file: {remedy}")
         return self.path
 
     def __str__(self) -> str:

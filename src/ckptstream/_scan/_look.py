@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from .._errors import CursorLocked
 from .._stores import Profile, Store
@@ -52,7 +51,6 @@ class _Looking:
         ground = watching.stand()
         self._profile: Profile = ground.profile
         self._store: Store = request.location.open(ground.profile, alive)
-        self._stat_again = partial(self._store.stat, again=True)
         full = request.full or watching.moved
         modified = watching.modified() if full else -1
         trusted = full and ground.trusted and not request.thorough
@@ -124,7 +122,7 @@ class _Looking:
 
     def _holds(self, name: str, witness: Witness) -> bool:
         try:
-            return witness.is_same(name, self._stat_again)
+            return witness.is_same(name, self._store)
         except OSError:
             return False  # To be told of this entry, not of the whole run.
 

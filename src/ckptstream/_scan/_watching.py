@@ -48,7 +48,6 @@ class Watching:
     def __init__(self, request: Watched) -> None:
         self._request = request
         self.location = request.location
-        self._path = request.location.path
         self._turns = list[tuple[str, str]]()
         self.kind = "poll"
         self.reason = request.why_poll
@@ -60,7 +59,7 @@ class Watching:
         """Watch the run and learn what it lies on. Raises `OSError` if it is not there."""
         request, ground = self._request, self._request.ground
         if (request.full or ground is None) and request.subscription is not None:
-            self._turns = turns(self._path)
+            self._turns = turns(self.location.path)
         if ground is not None:
             self.moved |= self._watch_run(ground.profile)
             if self.kind == "inotify" and not self.moved:
@@ -75,7 +74,7 @@ class Watching:
     def modified(self) -> int:
         """The directory's own time, asked for once. Raises `OSError`."""
         if self._modified is None:
-            self._modified = self.location.stand().modified
+            self._modified = self.location.stand()[1]
         return self._modified
 
     def _watch_run(self, known: Profile) -> bool:
@@ -88,7 +87,7 @@ class Watching:
             return False
         self.kind, self.reason = "inotify", f"{known.filesystem} is local"
         try:
-            fresh = request.subscription.arm(self._path, _RUN)
+            fresh = request.subscription.arm(self.location.path, _RUN)
             for directory, name in self._turns:
                 request.subscription.arm(directory, Meaning(only=name))
         except OSError as error:
@@ -100,7 +99,7 @@ class Watching:
         """Watch where an entry's evidence lies; whether a place had not been watched before."""
         fresh = False
         for place in sorted(places):
-            fresh |= self.watch(os.path.join(self._path, place), Meaning(entry=name))
+            fresh |= self.watch(os.path.join(self.location.path, place), Meaning(entry=name))
         return fresh
 
     def watch(self, path: str, meaning: Meaning) -> bool:
@@ -128,7 +127,7 @@ class Watching:
             return False
         self.kind, self.reason = "poll", request.why_poll
         try:
-            places = turns(self._path)
+            places = turns(self.location.path)
         except OSError:
             self.reason = "the working directory is gone"
             return False
@@ -147,7 +146,7 @@ class Watching:
         subscription.keep(lambda path, meaning: (path, meaning) in wanted)
         if places:
             self.kind, self.reason = "inotify", f"waits in {places[-1][0]!r}"
-        return turns(self._path) != places or os.path.exists(self._path)
+        return turns(self.location.path) != places or os.path.exists(self.location.path)
 
     def release(self, full: bool, still: Callable[[str, str], bool]) -> None:
         """

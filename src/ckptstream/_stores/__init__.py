@@ -5,7 +5,7 @@ from ._bucket import BucketLocation, BucketStore
 from ._client import Client
 from ._local import LocalLocation, LocalStore
 from ._mounts import mount, mount_point, profile
-from ._protocol import Location, Profile, Standing, Store
+from ._protocol import Location, Profile, Store
 from ._snapshot import Snapshot
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "Location",
     "Profile",
     "Snapshot",
-    "Standing",
     "Store",
     "bucket_location",
     "given_store",

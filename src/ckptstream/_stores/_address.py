@@ -40,7 +40,7 @@ def bucket_location(name: str, url: str) -> BucketLocation:
     if not parts.netloc or parts.fragment or ("@" in parts.netloc and scheme[:2] != "ab"):
         raise ValueError(f"{said} names no bucket: write {scheme}://bucket/path")
     prefix = parts.path.strip("/")
-    if any(part in {"", ".", ".."} for part in prefix.split("/")) and prefix:
+    if "//" in parts.path or not {".", ".."}.isdisjoint(prefix.split("/")):
         raise ValueError(f"{said} is no plain path: write it without '//', '.' and '..'")
     options = _options(said, parts.query)
     if importlib.util.find_spec("obstore") is None:

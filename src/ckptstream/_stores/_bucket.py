@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from .._model import FileStat
 from ._client import Client, Object, connect, objects, storage_error
-from ._protocol import Profile, Standing
+from ._protocol import Profile
 
 T = TypeVar("T")
 
@@ -64,9 +64,9 @@ class BucketLocation:
         """The bucket."""
         return self.bucket or self.path
 
-    def stand(self) -> Standing:
+    def stand(self) -> tuple[tuple[int, int], int]:
         """A prefix is always the same place; whether anything is there, a listing says."""
-        return Standing((0, 0), -1)
+        return (0, 0), -1
 
     def profile(self) -> Profile:
         """No events, no renames; ETags serve as inodes."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from .._model import FileStat
 from ._mounts import mount_point, profile
-from ._protocol import Profile, Standing
+from ._protocol import Profile
 
 T = TypeVar("T")
 
@@ -60,12 +60,12 @@ class LocalLocation:
         """The mount point, by the path's text alone."""
         return mount_point(self.path)
 
-    def stand(self) -> Standing:
+    def stand(self) -> tuple[tuple[int, int], int]:
         """The directory's device, inode and time. Raises `OSError` if it is not there, or none."""
         found = os.stat(self.path)
         if not stat.S_ISDIR(found.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.path)
-        return Standing((found.st_dev, found.st_ino), found.st_mtime_ns)
+        return (found.st_dev, found.st_ino), found.st_mtime_ns
 
     def profile(self) -> Profile:
         """The filesystem's."""

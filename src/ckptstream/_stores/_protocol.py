@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from .._model import FileStat
 
@@ -69,19 +69,6 @@ class Store(Protocol):
         ...
 
 
-class Standing(NamedTuple):
-    """
-    What a location led to at one moment.
-
-    Attributes:
-        identity: Which directory it is: another one may have taken its place.
-        modified: The directory's own time, where it has one.
-    """
-
-    identity: tuple[int, int]
-    modified: int
-
-
 class Location(Protocol):
     """
     Where a run lies. Only what is made to be called in a thread touches the storage.
@@ -110,8 +97,17 @@ class Location(Protocol):
         """What a look depends on: those on the same lane hang together."""
         ...
 
-    def stand(self) -> Standing:
-        """What it leads to now, in a thread. Raises `OSError` if it is no directory."""
+    def stand(self) -> tuple[tuple[int, int], int]:
+        """
+        What it leads to now, in a thread.
+
+        Returns:
+            Which directory it is, for another one may have taken its place; and the directory's
+            own time, where it has one.
+
+        Raises:
+            OSError: It is not there, or is no directory.
+        """
         ...
 
     def profile(self) -> Profile:

@@ -11,6 +11,7 @@ import os
 import pickle
 import socket
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,7 +25,9 @@ from observing import SECONDS
 import ckptstream
 import ckptstream.sync
 from ckptstream import Checkpoint, CheckpointStream, PinUnsupported, follow
-from ckptstream._stores import _bucket
+from ckptstream._scan import Look, Request, look
+from ckptstream._stores import _bucket, given_store
+from ckptstream.layouts import pointer_layouts, resolve
 
 pytest.importorskip("obstore")
 anyio_tests = pytest.mark.anyio
@@ -259,11 +262,11 @@ async def test_a_rename_proves_nothing(memory: Any, monkeypatch: pytest.MonkeyPa
     What is finished elsewhere when it has its name is finished here when it has settled.
     """
     monkeypatch.setattr(_bucket, "SETTLE", 0.2)
-    put(memory, "step_1/model.bin")
-    stream = quick(memory, layout="step_{step}")
+    put(memory, "checkpoint_1/checkpoint")
+    stream = quick(memory, layout="t5x")
 
     async with waiting(stream, "settled"):
-        put(memory, "step_1/more.bin")
+        put(memory, "checkpoint_1/target.bin")
         asked = time.monotonic()
 
     assert time.monotonic() - asked >= 0.2
@@ -282,6 +285,71 @@ async def test_a_pointer_is_read(memory: Any, monkeypatch: pytest.MonkeyPatch) -
         put(memory, "latest", b"global_step1")
 
     assert stream.status().runs[0].newest is not None
+
+
+class Counted:
+    """
+    A store, and what it was asked.
+    """
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.asked = Counter[str]()
+
+    def list_with_delimiter(self, prefix: str | None = None) -> Any:
+        self.asked["list"] += 1
+        return self._store.list_with_delimiter(prefix)
+
+    def head(self, path: str) -> Any:
+        self.asked["head"] += 1
+        return self._store.head(path)
+
+    def get_range(self, path: str, *, start: int, length: int) -> Any:
+        self.asked["get"] += 1
+        return self._store.get_range(path, start=start, length=length)
+
+
+def test_each_request_is_paid_for(memory: Any) -> None:
+    """
+    A look that finds nothing new asks for one listing, and whether the newest three are the same;
+    one that finds something lists that.
+    """
+    finish(memory, *range(20))
+    store = Counted(memory)
+    layout = resolve(LAYOUT)
+    first = Request(
+        location=given_store(store),
+        layout=layout,
+        pointers=pointer_layouts(layout),
+        pointed=(),
+        entries={},
+        unfinished=(),
+        newest=(),
+        hints={},
+        full=True,
+        thorough=False,
+        ground=None,
+        subscription=None,
+        why_poll="",
+        trust_any=False,
+        clock=time.monotonic,
+    )
+
+    def asked(request: Request) -> tuple[Look, Counter[str]]:
+        store.asked.clear()
+        found = look(request, lambda: None)
+        return found, Counter(store.asked)
+
+    found, _ = asked(first)
+    newest = ("step_17", "step_18", "step_19")
+    again = first._replace(entries=found.changed, newest=newest, ground=found.ground)
+    quiet, then = asked(again)
+    finish(memory, 20)
+    news, after = asked(again)
+
+    assert (20, 0, ["step_20"]) == (len(found.changed), len(quiet.changed), list(news.changed))
+    assert Counter(list=1, head=3) == then
+    assert Counter(list=2, head=3) == after
 
 
 @anyio_tests
@@ -384,6 +452,22 @@ async def test_a_server_that_is_down(
 
     again.close()
     assert stream.status().runs[0].newest is not None
+
+
+@anyio_tests
+async def test_a_server_that_is_silent(bucket: str) -> None:
+    """
+    It takes the call and never answers: that is said, too.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"s3://{bucket}?endpoint=http://127.0.0.1:{silent.getsockname()[1]}&timeout=100ms"
+        stream = quick(url)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anext, stream)
+            with anyio.fail_after(SECONDS):
+                while "does not answer in time" not in str(stream.status()):
+                    await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
 
 
 @anyio_tests

@@ -66,7 +66,7 @@ class BucketLocation:
 
     def stand(self) -> tuple[tuple[int, int], int]:
         """A prefix is always the same place; whether anything is there, a listing says."""
-        return (0, 0), -1
+        return (0, 0), 0
 
     def profile(self) -> Profile:
         """No events, no renames; ETags serve as inodes."""

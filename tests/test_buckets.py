@@ -26,7 +26,7 @@ import ckptstream
 import ckptstream.sync
 from ckptstream import Checkpoint, CheckpointStream, PinUnsupported, follow
 from ckptstream._scan import Look, Request, look
-from ckptstream._stores import _bucket, given_store
+from ckptstream._stores import _bucket, bucket_location, given_store
 from ckptstream.layouts import pointer_layouts, resolve
 
 pytest.importorskip("obstore")
@@ -633,3 +633,41 @@ def test_the_same_run_is_one(memory: Any) -> None:
     stream = follow("gs://bucket/run", "gs://bucket/run/", memory, memory)
 
     assert 2 == len(stream.status().runs)
+
+
+@anyio_tests
+async def test_an_account_that_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Azure needs one: `status()` says how to name it.
+    """
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    stream = quick("az://container/runs/7b")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anext, stream)
+        with anyio.fail_after(SECONDS):
+            while "set AZURE_STORAGE_ACCOUNT_NAME" not in str(stream.status()):
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("url", "path", "lane"),
+    [
+        ("s3://bucket", "s3://bucket", "s3://bucket"),
+        ("gs://bucket/runs/7b/", "gs://bucket/runs/7b", "gs://bucket"),
+        ("az://container/run?timeout=5s", "az://container/run", "az://container"),
+        (
+            "abfss://container@account.dfs.core.windows.net/run",
+            "abfss://container@account.dfs.core.windows.net/run",
+            "abfss://container@account.dfs.core.windows.net",
+        ),
+    ],
+)
+def test_what_a_url_names(url: str, path: str, lane: str) -> None:
+    """
+    The run, without options; runs in one bucket hang together.
+    """
+    location = bucket_location("checkpoint_dir", url)
+
+    assert (path, lane, path) == (location.path, location.lane(), location.absolute())

@@ -111,3 +111,8 @@ def news_of(debug: bool) -> Generator[News]:
         logger.removeHandler(news)
         logger.setLevel(before[0])
         logger.propagate = before[1]
+
+
+def keep_silent() -> None:
+    """Have nothing said of what is logged: without a handler Python itself would say it."""
+    logging.getLogger("ckptstream").addHandler(logging.NullHandler())

@@ -11,7 +11,6 @@ import anyio
 
 from .. import CheckpointStream, CursorError
 from .._stream import TimeoutFn
-from ._activity import Activities
 from ._command import split
 from ._command_line import EXIT_CODES, FileName, command, flag, value
 from ._ending import GRACE, Ending
@@ -142,6 +141,7 @@ class _Following:
         """None where there is no room for one: commands may write all over a terminal."""
         if options.json or (plan is not None and plan.output is None) or not is_drawable():
             return None
+        from ._activity import Activities
         from ._screen import Screen
 
         activities = self._news.activities = Activities()

@@ -7,10 +7,13 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from traceback import format_exception
+from typing import TYPE_CHECKING
 
 from .._model import Checkpoint, Status
-from ._activity import Activities
 from ._saying import say
+
+if TYPE_CHECKING:
+    from ._activity import Activities
 
 _KEYWORDS = {
     "timeout_fn": "--timeout-cmd",

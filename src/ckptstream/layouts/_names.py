@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable
 from functools import lru_cache
-from typing import Concatenate, ParamSpec, TypeVar, cast
+from typing import TypeVar, cast
 
-P = ParamSpec("P")
-T = TypeVar("T")
+Search = TypeVar("Search", bound=Callable[..., object])
 
 FEW = 64  # names in a directory, of which what was found is remembered
 
@@ -45,18 +44,17 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def remember_few(
-    search: Callable[Concatenate[Collection[str], P], T],
-) -> Callable[Concatenate[Collection[str], P], T]:
+def remember_few(search: Search) -> Search:
     """
-    Have *search* remember what it found among names, if they are few.
+    Have *search* remember what it found among names, its first argument, if they are few.
 
     Checkpoints of a kind have the same names inside: a thousand runs with twenty of them each.
     """
-    remembering = cast("Callable[Concatenate[Collection[str], P], T]", lru_cache(1000)(search))
+    remembering = lru_cache(maxsize=1000)(search)
 
-    def found(names: Collection[str], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        few = isinstance(names, tuple) and len(names) <= FEW
-        return (remembering if few else search)(names, *args, **kwargs)
+    def found(names: Collection[str], *others: Hashable) -> object:
+        if isinstance(names, tuple) and len(names) <= FEW:
+            return remembering(names, *others)
+        return search(names, *others)
 
-    return found
+    return cast("Search", found)

@@ -174,6 +174,11 @@ class Foreign(NamedTuple):
     stranger: Stranger | None = None
     known: str | None = None
 
+    @property
+    def another_level(self) -> bool:
+        """Whether the checkpoints lie elsewhere: in directories below, or in the one above."""
+        return bool(self.below) or self.itself is not None
+
 
 @dataclass(slots=True)
 class Look:

@@ -58,7 +58,7 @@ def remedies(run: Run) -> list[Remedy]:
     if run.pinning.blocks:
         return [Remedy(reason, "it is tried again, and not delivered before", "pins")]
     foreign = look.foreign
-    if foreign is not None and (foreign.below or foreign.itself):
+    if foreign is not None and foreign.another_level:
         return [Remedy(reason, about="another level")]
     if foreign is not None and not run.ledger.entries:
         return [Remedy(reason, _of_strangers(run), "strangers")]

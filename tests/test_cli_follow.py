@@ -326,9 +326,7 @@ def test_where_an_error_comes_from(home: Path) -> None:
     assert 1 == done.returncode
 
 
-@pytest.mark.parametrize(
-    "module", ["ckptstream._cli._saying", "click", "ckptstream._cli._follow", "ckptstream._stream"]
-)
+@pytest.mark.parametrize("module", ["ckptstream._cli._saying", "click", "ckptstream._cli._follow"])
 def test_ctrl_c_while_it_is_imported(module: str) -> None:
     """
     Exit code 130 and no traceback, as ever.

@@ -125,7 +125,8 @@ class Measurement:
         """All of it."""
         title, size = self._key
         spec = {"title": title, "endpoint": self._server.endpoint, "bucket": self._bucket}
-        program, interval = _store_clients.__file__, self._settings.interval
+        program = _store_clients.__file__
+        interval = CONTENDERS[title].interval or self._settings.interval
         try:
             with Child(program, size=size, interval=interval, **spec) as self._child:
                 return self._measure()

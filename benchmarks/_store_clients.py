@@ -77,10 +77,12 @@ class Contender(NamedTuple):
     Attributes:
         start: Follows them, and never returns.
         needs: The module that must be installed for it.
+        interval: Seconds between two looks, if not those that `--interval` says.
     """
 
     start: Callable[[Spec, Heard], None]
     needs: str
+    interval: float | None = None
 
     @property
     def installed(self) -> bool:
@@ -209,11 +211,14 @@ def _poll(peer: Callable[[Spec], Look], spec: Spec, heard: Heard) -> None:
 
 
 OURS, S3FS = "ckptstream", "s3fs, a list per run"
+P50 = 15.0  # seconds: the goal
+S3FS_SELDOM = f"{S3FS}, every {2 * P50:g} s"  # as seldom as that goal allows
 
 CONTENDERS: dict[str, Contender] = {
     OURS: Contender(partial(_ckptstream, _urls), "obstore"),
     f"{OURS}, a pattern": Contender(partial(_ckptstream, _pattern), "obstore"),
     S3FS: Contender(partial(_poll, _s3fs), "s3fs"),
+    S3FS_SELDOM: Contender(partial(_poll, _s3fs), "s3fs", 2 * P50),
     "boto3, a list per run": Contender(partial(_poll, _boto3), "boto3"),
     "boto3, a list of the whole tree": Contender(partial(_poll, _boto3_tree), "boto3"),
 }

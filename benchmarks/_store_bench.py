@@ -130,7 +130,7 @@ class Measurement:
         try:
             with Child(program, size=size, interval=interval, **spec) as self._child:
                 return self._measure()
-        except Trouble as trouble:
+        except (Trouble, OSError) as trouble:  # OSError: the process is gone
             return Result(trouble=str(trouble))
         finally:
             self._trainers.stop()

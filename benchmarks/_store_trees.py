@@ -104,7 +104,9 @@ class Trainers:
         history = [commit for commit in commits if commit.at < now]
         self._numbers = {commit.run: commit.number for commit in history}
         server.counts(bucket, objects=[each for old in history for each in self._objects(old)])
-        self._thread = threading.Thread(target=self._save, args=(commits[len(history) :],))
+        self._thread = threading.Thread(
+            target=self._save, args=(commits[len(history) :],), daemon=True
+        )
         self._thread.start()
 
     def _commits(self, now: float, seconds: float) -> Iterator[Commit]:

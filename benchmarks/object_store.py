@@ -27,6 +27,7 @@ table of its own, and a tenth of the window to come to rest.
   at the first statement in the body of the loop. Unheard is what has not come 90 s after the end.
 - wake(): after the window runs save, and right after each PUT the process is told to call it.
 
+With what is set by default it takes an hour and a half.
 Needs `ckptstream[object-store]`, `s3fs` and `boto3`; what is not installed is left out.
 """
 

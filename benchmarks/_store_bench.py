@@ -130,8 +130,10 @@ class Measurement:
         try:
             with Child(program, size=size, interval=interval, **spec) as self._child:
                 return self._measure()
-        except (Trouble, OSError) as trouble:  # OSError: the process is gone
+        except Trouble as trouble:
             return Result(trouble=str(trouble))
+        except OSError as error:
+            return Result(trouble=f"its process, or the server, is gone: {error}")
         finally:
             self._trainers.stop()
 

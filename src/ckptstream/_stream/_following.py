@@ -256,9 +256,11 @@ class Following:
         runs = (member for member in self.roster.everyone() if isinstance(member, Run))
         return [removal for run in runs for removal in run.pinning.close()]
 
-    def all_changed(self) -> None:
-        """Anything may have happened anywhere."""
-        for member in self.roster.members():
+    def changed(self, paths: Sequence[str]) -> None:
+        """Something has happened to these, or anything anywhere, if there are none."""
+        for path in paths:
+            self.roster.changed(path)
+        for member in () if paths else self.roster.members():
             member.all_changed()
 
     # The end.

@@ -56,7 +56,8 @@ class Pattern:
         self._location = location.at(self._root or ".")
         self._options = options
         self._agenda = weakref.ref(agenda)
-        self.flight: Flight[Matches] = Flight(self._location.lane)
+        remote = self._location.requests is not None
+        self.flight: Flight[Matches] = Flight(self._location.lane, remote=remote)
         self._began = -math.inf  # when the look in flight began, on the event loop's clock
         self._ground: Ground | None = None
         self._hints = Hints()
@@ -77,6 +78,11 @@ class Pattern:
         """Anything may have happened."""
         self._hints.add_all()
         self.touch()
+
+    def changed(self, path: str) -> None:
+        """Something has happened somewhere."""
+        if path.startswith(os.path.join(self._root, "")):
+            self.entry_changed(self._name(path))
 
     def doubt(self, run: str) -> None:
         """A run that may match is not there any more."""

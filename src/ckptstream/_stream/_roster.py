@@ -81,6 +81,29 @@ class Roster:
         run.touch()
         return run
 
+    def changed(self, path: str) -> None:
+        """Something has happened to a run, or in one, or where a pattern may find a new one."""
+        found = self._run_of(path)
+        if found is None:
+            for pattern in self.patterns:
+                pattern.changed(path)
+            return
+        run, name = found
+        if name:
+            run.entry_changed(name, arrived=False)
+        else:
+            run.all_changed()
+
+    def _run_of(self, path: str) -> tuple[Run, str] | None:
+        """The run in which a path lies, and the name in it that leads there."""
+        above, name = _bare(path), ""
+        while above:
+            run = self.runs.get(above) or self.runs.get(f"{above}/")
+            if run is not None:
+                return run, name
+            above, _, name = above.rpartition("/")
+        return None
+
     def shift(self, seconds: float) -> None:
         """Another event loop has begun, whose clock is so far ahead."""
         for member in self.everyone():

@@ -57,7 +57,7 @@ class Run:
         # Weak: a stream that is dropped must go at once, not when the garbage is collected.
         self._agenda = weakref.ref(agenda)
         self._journal = journal
-        self.flight: Flight[Look] = Flight(location.lane)
+        self.flight: Flight[Look] = Flight(location.lane, remote=location.requests is not None)
         # Of the look in flight; of the last look, and of the last listing, that were merged.
         self._moment = self._looked = self._listed = Moment()
         self._ground: Ground | None = None

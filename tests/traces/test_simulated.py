@@ -51,7 +51,7 @@ SIMULATED = [
     Simulated("tensorflow", "tf2_manager", 2, whole=r"ckpt-[0-9]+\.index"),
     Simulated("torch", "torch_save"),
     Simulated("torchtitan", "torchtitan_dcp", 2),
-    Simulated("verl", "verl", 2, overwritten="the tracker names a later step"),
+    Simulated("verl", "verl", 2),
 ]
 
 every_layout = pytest.mark.parametrize("simulated", SIMULATED, ids=str)

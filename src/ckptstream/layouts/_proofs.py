@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .._model import FileStat
-from ._files import newer_than, read_integer, read_json
+from ._files import files_below, newer_than, read_integer, read_json
 from ._footers import unfinished_file
 from ._protocol import Evidence
 from ._subject import Subject
@@ -119,24 +119,53 @@ class Pointed:
     once the data has settled.
 
     Args:
-        later: A later step will do, once the data has settled: what lay here before the stream
-            began was named before.
+        later: A later step will do, once the data has settled, if the pointer was written after it.
+            After a rollback the pointer names a later step while this one is written again. Where
+            all that it names is newer than itself it was copied, and its time says nothing; but
+            it does not count for what was finished before, and written again since.
+        written: Which of the data nobody but the trainer writes; all of it if there is none.
     """
 
     later: bool = False
+    written: tuple[str, ...] = ()
 
     def lacking(self, subject: Subject) -> str | None:
         """That the pointer does not name it."""
         names = [name for name, _ in subject.pointing()] if subject.renewed else []
         if subject.evidence.named and (not subject.renewed or subject.name in names):
             return _newer(subject.pointer, subject)
-        if not self.later or not self._is_passed(subject):
+        named, reached = next(iter(subject.pointing()), ("", None))
+        if not self.later or subject.step is None or reached is None:
             return f"not named by {subject.pointer!r} yet"
+        newer = newer_than(subject.pointer, self._written(subject), subject.evidence)
+        if reached <= subject.step:
+            return _not_reached(subject, reached, newer)
+        if newer is not None and (subject.renewed or not _is_copied(named, subject)):
+            newer = subject.short(newer)
+            return f"{newer} is newer than {subject.pointer!r}, which names step {reached}"
         return Settled().lacking(subject)
 
-    def _is_passed(self, subject: Subject) -> bool:
-        reached = next((step for _, step in subject.pointing()), None)
-        return reached is not None and subject.step is not None and reached > subject.step
+    def _written(self, subject: Subject) -> Iterable[str]:
+        found = [path for pattern in self.written for path in subject.find(pattern)]
+        return found or subject.data
+
+
+def _not_reached(subject: Subject, reached: int, newer: str | None) -> str:
+    """Why what the pointer has not come to is not finished; *newer*: what is newer than it."""
+    if newer is not None or not subject.data:
+        return f"not named by {subject.pointer!r} yet"
+    # Finished in a timeline that was given up, or half-written when it was: both look alike.
+    return (
+        f"not named by {subject.pointer!r}, which has gone back to step {reached} since: "
+        "left from before a rollback, finished or not"
+    )
+
+
+def _is_copied(named: str, subject: Subject) -> bool:
+    """Whether the pointer is older than all that it names, which no trainer leaves like that."""
+    evidence = subject.evidence
+    files = [path for path, _ in files_below(named, evidence)]
+    return bool(files) and all(newer_than(subject.pointer, [path], evidence) for path in files)
 
 
 @dataclass(frozen=True, slots=True)

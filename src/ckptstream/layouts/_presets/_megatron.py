@@ -94,7 +94,7 @@ VERL = Described(
         AnyOf(((Holds(r"actor/.+", "actor"),), (Holds(_RANK_FILES),))),
         Ranks(rf"(?:actor|critic)/{_RANKS}"),
         Ranks(_RANKS),
-        Pointed(later=True),
+        Pointed(later=True, written=(rf"(?:actor|critic)/{_RANK_FILES}", _RANK_FILES)),
     ),
     data=(rf"(?:actor|critic)/{_RANK_FILES}", _RANK_FILES, r"(?:actor|critic)/.+/.+"),
     own=(rf"actor/{_RANK_FILES}", _RANK_FILES, r"actor/.+/.+", r"actor/.+"),

@@ -92,22 +92,29 @@ async def test_trap_8_what_is_saved_after_a_rollback_is_not_early(
     assert () == run_status(stream).missed
 
 
-@pytest.mark.parametrize("again", [15, 20], ids=["a new step", "between"])
+@pytest.mark.parametrize("again", [15, 20, 30], ids=["a new step", "between", "the last"])
 async def test_trap_8_nor_for_who_comes_meanwhile(
     run: Path, disk: SimulatedDisk, layout: str, again: int
 ) -> None:
     """
     Trap 8: nobody was there when it was finished the first time.
     """
-    for number, done in enumerate(train(disk, layout, again)):
+    if (layout, again) == ("deepspeed", 30):
+        pytest.skip("other ranks write after `latest`, so that it may have been named before that")
+    pointer = POINTERS[layout]
+    saving = list(operations(again, layout, shards=2))
+    last = [operation.path for operation in saving].index(pointer) - 2
+    for number, operation in enumerate(saving):
+        disk.apply(operation)
         found = await newcomer(run, layout)
-        pointer = (run / POINTERS[layout]).read_text()
-        if done:
+        if operation.finishes:
             assert again in found
             break
-        # The first operation makes a directory that may be there.
-        assert number == 0 or again not in found, f"{found} came, and the pointer is {pointer!r}"
-        assert not pointer.endswith("30") or {10, 20, 30} - {again} == set(found) - {again}
+        # The first makes the directory, which may be there. When all is new but the pointer, it may
+        # as well have been copied after that; no weights are in the last file.
+        assert again not in found or number == 0 or (number >= last and again == 30)
+        named = (run / pointer).read_text().endswith("30")
+        assert not named or {10, 20, 30} - {again} == set(found) - {again}
 
 
 async def test_trap_8_what_the_pointer_has_gone_back_from(

@@ -123,17 +123,20 @@ class Pointed:
             After a rollback the pointer names a later step while this one is written again. Where
             all that it names is newer than itself it was copied, and its time says nothing; but
             it does not count for what was finished before, and written again since.
+        last: Nothing of a save comes after the pointer: where only a part of what it names is newer
+            than itself, that is being written again.
         written: Which of the data nobody but the trainer writes; all of it if there is none.
     """
 
     later: bool = False
+    last: bool = False
     written: tuple[str, ...] = ()
 
     def lacking(self, subject: Subject) -> str | None:
         """That the pointer does not name it."""
         names = [name for name, _ in subject.pointing()] if subject.renewed else []
         if subject.evidence.named and (not subject.renewed or subject.name in names):
-            return _newer(subject.pointer, subject)
+            return self._mixed(subject) or _newer(subject.pointer, subject)
         named, reached = next(iter(subject.pointing()), ("", None))
         if not self.later or subject.step is None or reached is None:
             return f"not named by {subject.pointer!r} yet"
@@ -144,6 +147,14 @@ class Pointed:
             newer = subject.short(newer)
             return f"{newer} is newer than {subject.pointer!r}, which names step {reached}"
         return Settled().lacking(subject)
+
+    def _mixed(self, subject: Subject) -> str | None:
+        """That there are files of two saves, as far as the pointer's time tells."""
+        files = self._written(subject) if self.last else ()
+        newer = newer_than(subject.pointer, files, subject.evidence)
+        if newer is None or _is_copied(subject.name, subject):
+            return None
+        return f"{subject.short(newer)} is newer than {subject.pointer!r}"
 
     def _written(self, subject: Subject) -> Iterable[str]:
         found = [path for pattern in self.written for path in subject.find(pattern)]

@@ -29,6 +29,8 @@ SIMULATED = [
     Simulated("hf", "hf_trainer", 2),
     Simulated("keras", "keras_model"),
     Simulated("keras-backup", "keras_backup"),
+    Simulated("keras-sharded", "keras_shards"),
+    Simulated("keras-sharded", "keras_shards", 3),
     Simulated("levanter", "levanter"),
     Simulated("lightning", "lightning_copied"),
     Simulated("lightning", "lightning_fsdp", 2),

@@ -186,7 +186,7 @@ class Holds:
 
     Args:
         pattern: What, a regular expression per level; `""` is the entry itself, that may be.
-        words: How to call it when it is not there.
+        words: How to call it when it is not there; of the entry itself what to do then.
     """
 
     pattern: str

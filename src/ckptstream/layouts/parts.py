@@ -18,7 +18,7 @@ from ._proofs import (
     Renamed,
     Settled,
 )
-from ._shards import Index, Ranks
+from ._shards import Index, Manifest, NoShard, Ranks
 from ._signs import Signs
 from ._subject import Subject
 
@@ -28,7 +28,9 @@ __all__ = [
     "Footers",
     "Holds",
     "Index",
+    "Manifest",
     "Marker",
+    "NoShard",
     "Pointed",
     "Pointer",
     "Proof",

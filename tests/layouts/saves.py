@@ -343,6 +343,17 @@ SAVES = (
         _in("ep1-ba5", ("__0_0.distcp", LONG, "no .metadata"), (".metadata", b"x", None)),
     ),
     Save(
+        "composer",
+        "ep1-ba5",
+        (
+            ("latest-rank0.pt.symlink", b"my-run/ep1-ba4", "not there"),
+            ("ep1-ba5/.metadata", b"x", "no *.distcp"),
+            ("ep1-ba5/__0_0.distcp", LONG, "not named by 'latest-rank0.pt.symlink' yet"),
+            ("latest-rank0.pt.symlink", b"my-run/ep1-ba5", None),
+        ),
+        settles=True,
+    ),
+    Save(
         "fairseq",
         "checkpoint_1_5.pt",
         (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .._model import FileStat
-from ._files import files_below, newer_than, read_integer, read_json
+from ._files import newer_than, read_integer, read_json
 from ._footers import unfinished_file
 from ._protocol import Evidence
 from ._subject import Subject
@@ -59,7 +59,7 @@ class Marker:
                 return f"{self.path} is of step {step}"
         if stat.size and not _is_whole(path, stat, subject.evidence):
             return f"{self.path} is not whole"
-        return None if self.stale else _newer(path, subject)
+        return None if self.stale else newer_data(path, subject)
 
 
 def _is_whole(path: str, stat: FileStat, evidence: Evidence) -> bool:
@@ -73,7 +73,8 @@ def _is_whole(path: str, stat: FileStat, evidence: Evidence) -> bool:
     return unfinished_file(path, stat, evidence) is None
 
 
-def _newer(marker: str, subject: Subject) -> str | None:
+def newer_data(marker: str, subject: Subject) -> str | None:
+    """What of the data is newer than a marker and has not settled."""
     evidence = subject.evidence
     if subject.renewed and newer_than(marker, (subject.own or "",), evidence) is not None:
         # No straggler, and no copy: it was whole before.
@@ -108,75 +109,6 @@ class Absent:
         """That the file is there."""
         path = subject.name + self.suffix
         return None if subject.evidence.stat(path) is None else f"{path} is there"
-
-
-@dataclass(frozen=True, slots=True)
-class Pointed:
-    """
-    The layout's pointer names the checkpoint, or once named the generation that is there.
-
-    A pointer that is older than the data may have named the last save of the same step: it counts
-    once the data has settled.
-
-    Args:
-        later: A later step will do, once the data has settled, if the pointer was written after it.
-            After a rollback the pointer names a later step while this one is written again. Where
-            all that it names is newer than itself it was copied, and its time says nothing; but
-            it does not count for what was finished before, and written again since.
-        last: Nothing of a save comes after the pointer: where only a part of what it names is newer
-            than itself, that is being written again.
-        written: Which of the data nobody but the trainer writes; all of it if there is none.
-    """
-
-    later: bool = False
-    last: bool = False
-    written: tuple[str, ...] = ()
-
-    def lacking(self, subject: Subject) -> str | None:
-        """That the pointer does not name it."""
-        names = [name for name, _ in subject.pointing()] if subject.renewed else []
-        if subject.evidence.named and (not subject.renewed or subject.name in names):
-            return self._mixed(subject) or _newer(subject.pointer, subject)
-        named, reached = next(iter(subject.pointing()), ("", None))
-        if not self.later or subject.step is None or reached is None:
-            return f"not named by {subject.pointer!r} yet"
-        newer = newer_than(subject.pointer, self._written(subject), subject.evidence)
-        if reached <= subject.step:
-            return _not_reached(subject, reached, newer)
-        if newer is not None and (subject.renewed or not _is_copied(named, subject)):
-            newer = subject.short(newer)
-            return f"{newer} is newer than {subject.pointer!r}, which names step {reached}"
-        return Settled().lacking(subject)
-
-    def _mixed(self, subject: Subject) -> str | None:
-        """That there are files of two saves, as far as the pointer's time tells."""
-        files = self._written(subject) if self.last else ()
-        newer = newer_than(subject.pointer, files, subject.evidence)
-        if newer is None or _is_copied(subject.name, subject):
-            return None
-        return f"{subject.short(newer)} is newer than {subject.pointer!r}"
-
-    def _written(self, subject: Subject) -> Iterable[str]:
-        found = [path for pattern in self.written for path in subject.find(pattern)]
-        return found or subject.data
-
-
-def _not_reached(subject: Subject, reached: int, newer: str | None) -> str:
-    """Why what the pointer has not come to is not finished; *newer*: what is newer than it."""
-    if newer is not None or not subject.data:
-        return f"not named by {subject.pointer!r} yet"
-    # Finished in a timeline that was given up, or half-written when it was: both look alike.
-    return (
-        f"not named by {subject.pointer!r}, which has gone back to step {reached} since: "
-        "left from before a rollback, finished or not"
-    )
-
-
-def _is_copied(named: str, subject: Subject) -> bool:
-    """Whether the pointer is older than all that it names, which no trainer leaves like that."""
-    evidence = subject.evidence
-    files = [path for path, _ in files_below(named, evidence)]
-    return bool(files) and all(newer_than(subject.pointer, [path], evidence) for path in files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,11 +163,22 @@ class Footers:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The data has stopped changing; without data, all that the checkpoint holds."""
+    """
+    The data has stopped changing; without data, all that the checkpoint holds.
+
+    Args:
+        named: What the pointer names, and is not newer than the pointer, need not settle.
+    """
+
+    named: bool = False
 
     def lacking(self, subject: Subject) -> str | None:
         """That it may still change."""
-        settled = subject.evidence.settled(*(subject.data or (subject.name,)))
+        evidence = subject.evidence
+        named = self.named and evidence.named and not subject.renewed
+        if named and newer_than(subject.pointer, subject.data, evidence) is None:
+            return None
+        settled = evidence.settled(*(subject.data or (subject.name,)))
         return None if settled else "waits until it has settled"
 
 

@@ -6,6 +6,7 @@ A proof of your own is any object with the method `lacking` of `Proof`.
 
 from __future__ import annotations
 
+from ._pointed import Pointed
 from ._pointers import Pointer
 from ._proofs import (
     Absent,
@@ -13,7 +14,6 @@ from ._proofs import (
     Footers,
     Holds,
     Marker,
-    Pointed,
     Proof,
     Renamed,
     Settled,

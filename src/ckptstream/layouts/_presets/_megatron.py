@@ -10,8 +10,9 @@ before shows only to who was there, since other ranks write after it.
 from __future__ import annotations
 
 from .._described import Described
+from .._pointed import Pointed
 from .._pointers import Pointer
-from .._proofs import Absent, AnyOf, Footers, Holds, Marker, Pointed, Settled
+from .._proofs import Absent, AnyOf, Footers, Holds, Marker, Settled
 from .._shards import Ranks
 from .._signs import Signs
 from ._torch import SHARDS

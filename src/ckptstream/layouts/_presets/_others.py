@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .._described import Described
+from .._pointed import Pointed
 from .._pointers import Pointer
-from .._proofs import AnyOf, Footers, Holds, Marker, Pointed, Renamed, Settled
+from .._proofs import AnyOf, Footers, Holds, Marker, Renamed, Settled
 from .._shards import Manifest, NoShard
 from .._signs import Signs
 from ._torch import SHARDS, WHOLE_DCP

@@ -18,7 +18,7 @@ from ._proofs import (
     Renamed,
     Settled,
 )
-from ._shards import Index, Manifest, NoShard, Ranks
+from ._shards import Index, Manifest, Ranks
 from ._signs import Signs
 from ._subject import Subject
 
@@ -30,7 +30,6 @@ __all__ = [
     "Index",
     "Manifest",
     "Marker",
-    "NoShard",
     "Pointed",
     "Pointer",
     "Proof",

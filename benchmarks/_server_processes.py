@@ -40,10 +40,10 @@ def _serve(loop: str, hung: str) -> None:
             threading.Event().wait()
         return os.listdir(path)
 
-    candidates = importlib.import_module("ckptstream._scan._candidates")
+    local = importlib.import_module("ckptstream._stores._local")
     stub = mock.Mock(wraps=os, listdir=listdir)
     config = partial(uvicorn.Config, port=0, loop=loop)
-    with mock.patch.object(candidates, "os", stub), mock.patch.object(uvicorn, "Config", config):
+    with mock.patch.object(local, "os", stub), mock.patch.object(uvicorn, "Config", config):
         runpy.run_path("server.py", run_name="__main__")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from buckets import Server, moto
 from steering import VirtualLoop
 from sweeping import Sweep, sweep_of
 from trio.testing import MockClock
@@ -98,6 +99,15 @@ def run(tmp_path: Path) -> Path:
     path = tmp_path / "run"
     path.mkdir()
     return path
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """
+    An S3 server, started once for whoever asks.
+    """
+    with moto() as server:
+        yield server
 
 
 @pytest.fixture

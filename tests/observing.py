@@ -159,7 +159,7 @@ class Blocked:
                 self._released.wait()
             return os.listdir(path)
 
-        monkeypatch.setattr("ckptstream._scan._candidates.os", _Os(listdir))
+        monkeypatch.setattr("ckptstream._stores._local.os", _Os(listdir))
 
     def hang(self, *directories: Path) -> None:
         self.directories.update(map(str, directories))

@@ -74,7 +74,7 @@ class Storage:
         self.asked = threading.Event()
         self._answers = threading.Event()
         self._listdir = os.listdir
-        monkeypatch.setattr("ckptstream._scan._candidates.os.listdir", self.listdir)
+        monkeypatch.setattr("ckptstream._stores._local.os.listdir", self.listdir)
 
     def listdir(self, path: str) -> list[str]:
         self.asked.set()

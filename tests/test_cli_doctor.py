@@ -143,7 +143,7 @@ def test_what_is_in_use(tmp_path: Path) -> None:
         ([], "Missing argument 'DIR...'"),
         (["file"], "name the directory that holds checkpoints"),
         (["runs/*"], "DIR='runs/*' is a pattern: give one run's directory"),
-        (["s3://bucket/run"], "is a URL"),
+        (["ftp://host/run"], "is a URL"),
         (["runs/7b", "--prob"], "Did you mean '--probe'?"),
     ],
 )

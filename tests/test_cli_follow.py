@@ -289,7 +289,7 @@ def test_what_is_waited_for_is_said(home: Path) -> None:
         (["runs/7b", "--retries", "-1"], "--retries=-1 is too few"),
         (["runs/7b", "--until-step", "-1"], "--until-step=-1 is negative"),
         (["runs/7b", "--poll-interval", "0"], "--poll-interval=0.0 would never rest"),
-        (["s3://bucket/run"], "DIR='s3://bucket/run' is a URL"),
+        (["ftp://host/run"], "DIR='ftp://host/run' is a URL"),
         (["runs/**"], "DIR='runs/**' holds '**'"),
         (["runs/7b", "{path}"], "DIR='{path}': put the whole command of --exec in quotes"),
         (["runs/7b", "--timeout-cmd", "true"], "--timeout-cmd is never asked without --timeout"),

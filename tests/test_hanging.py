@@ -135,7 +135,7 @@ async def test_twenty_hung_runs_and_a_healthy_one(
     def mount(path: str) -> tuple[str, str]:
         return ("/hung" if "hung-" in path else "/", "ext4")
 
-    monkeypatch.setattr("ckptstream._stores.mount", mount)
+    monkeypatch.setattr("ckptstream._stores._mounts.mount", mount)
     hung = [stream_of(tmp_path / f"hung-{number}") for number in range(20)]
     healthy = stream_of(tmp_path / "healthy")
     blocked.hang(*(tmp_path / f"hung-{number}" for number in range(20)))

@@ -14,7 +14,7 @@ import ckptstream
 
 ROOT = Path(ckptstream.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
-PACKAGES = {"_cli", "_cursor", "_pins", "_scan", "_stream", "_threads", "_trainer"}
+PACKAGES = {"_cli", "_cursor", "_pins", "_scan", "_stores", "_stream", "_threads", "_trainer"}
 PACKAGES |= {"_watchers", "layouts", "sync"}
 
 # A module imports only from lines below its own; the package itself is `__init__`.

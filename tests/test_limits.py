@@ -221,7 +221,7 @@ async def test_the_watcher_can_be_forced(
     """
     Polling opens no instance; inotify is what it says.
     """
-    monkeypatch.setattr("ckptstream._stores.mount", lambda path: ("/", "ext4"))
+    monkeypatch.setattr("ckptstream._stores._mounts.mount", lambda path: ("/", "ext4"))
     before = inotify_descriptors()
     stream = follow(run, layout=LAYOUT, watcher=option, poll_interval=POLL)  # type: ignore[arg-type]
 
@@ -239,7 +239,7 @@ async def test_other_filesystems_are_polled_unless_forced(
     """
     Their events are not known to be complete; who knows better says so.
     """
-    monkeypatch.setattr("ckptstream._stores.mount", lambda path: ("/", kind))
+    monkeypatch.setattr("ckptstream._stores._mounts.mount", lambda path: ("/", kind))
     before = inotify_descriptors()
     watcher = "inotify" if forced else "auto"
     stream = follow(run, layout=LAYOUT, watcher=watcher, poll_interval=POLL)  # type: ignore[arg-type]
@@ -260,7 +260,7 @@ async def test_a_missing_run_on_a_network_is_polled(
     """
     Its parent lies there, too.
     """
-    monkeypatch.setattr("ckptstream._stores.mount", lambda path: ("/", "nfs4"))
+    monkeypatch.setattr("ckptstream._stores._mounts.mount", lambda path: ("/", "nfs4"))
     stream = follow_quickly(tmp_path / "later")
 
     assert 1 == await saved_while_waiting(stream, lambda: mark_done(tmp_path / "later", 1))

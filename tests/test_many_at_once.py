@@ -51,7 +51,7 @@ def in_loop(backend: Backend, main: Callable[..., Any], *arguments: object) -> A
 HUNG = """if True:
     import os, sys, threading, random, anyio, ckptstream
     from pathlib import Path
-    import ckptstream._scan._candidates as candidates
+    import ckptstream._stores._local as local
 
     root, shape, backend, uvloop = Path(sys.argv[1]), *sys.argv[2:]
     asked = threading.Event()
@@ -65,7 +65,7 @@ HUNG = """if True:
                 threading.Event().wait()
             return os.listdir(path)
 
-    candidates.os = Os()
+    local.os = Os()
     names = [f"run-{number}" for number in range(1000)]
     for name in names + ["hung"]:
         (root / name / "0").mkdir(parents=True)

@@ -461,7 +461,7 @@ def test_a_process_exits_at_once_while_a_look_hangs(backend: Backend, tmp_path: 
     """
     program = f"""if True:
         import threading, anyio, ckptstream
-        import ckptstream._scan._candidates as candidates
+        import ckptstream._stores._local as local
 
         asked = threading.Event()
 
@@ -472,7 +472,7 @@ def test_a_process_exits_at_once_while_a_look_hangs(backend: Backend, tmp_path: 
                 asked.set()
                 threading.Event().wait()
 
-        os, candidates.os = candidates.os, Os()
+        os, local.os = local.os, Os()
 
         async def main():
             async with anyio.create_task_group() as group:

@@ -18,7 +18,7 @@ from steering import virtual
 from ckptstream import follow
 from ckptstream._scan import Entry, Ground, Look, Request, Trouble, look
 from ckptstream._scan._paths import turns
-from ckptstream._stores import Profile
+from ckptstream._stores import LocalLocation, Profile
 from ckptstream._watchers import Meaning
 from ckptstream.layouts import pointer_layouts, resolve
 from ckptstream.testing import ManualWatcher, save
@@ -77,7 +77,7 @@ class Looker:
     ) -> Look:
         layout = resolve(self.layout)
         request = Request(
-            directory=str(self.run),
+            location=LocalLocation(str(self.run)),
             layout=layout,
             pointers=pointer_layouts(layout),
             pointed=self.pointed,
@@ -111,7 +111,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[Profile], None]:
     """
 
     def lies_on(known: Profile) -> None:
-        monkeypatch.setattr("ckptstream._scan._watching.profile", lambda path: known)
+        monkeypatch.setattr("ckptstream._stores._local.profile", lambda path: known)
 
     lies_on(LOCAL)
     return lies_on

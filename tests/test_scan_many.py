@@ -11,8 +11,7 @@ import pytest
 from observing import mark_done
 from test_scan import LOCAL, Looker, Watches
 
-from ckptstream._scan import _watching
-from ckptstream._stores import Profile
+from ckptstream._stores import Profile, _local
 from ckptstream.layouts import resolve
 
 MANY = 200
@@ -28,7 +27,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def local(directory: str) -> Profile:
         return LOCAL
 
-    monkeypatch.setattr(_watching, "profile", local)
+    monkeypatch.setattr(_local, "profile", local)
 
 
 def fill(run: Path, count: int = MANY) -> Path:

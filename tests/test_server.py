@@ -35,7 +35,7 @@ HUNG = "sweeps/hung/checkpoints"
 PROGRAM = """
 import functools, os, runpy, sys, threading
 import uvicorn
-import ckptstream._scan._candidates as candidates
+import ckptstream._stores._local as local
 
 class Os:
     def __getattr__(self, name):
@@ -46,7 +46,7 @@ class Os:
             threading.Event().wait()
         return os.listdir(path)
 
-candidates.os = Os()
+local.os = Os()
 uvicorn.Config = functools.partial(uvicorn.Config, port=0, loop=sys.argv[1])
 runpy.run_path("server.py", run_name="__main__")
 """

@@ -245,13 +245,13 @@ def test_while_a_look_hangs(run: Path) -> None:
     Storage that does not answer holds nobody back; its thread is a daemon.
     """
     program = """
-        import ckptstream._scan._candidates as candidates
+        import ckptstream._stores._local as local
 
         def listdir(path):
             os.write(1, b"WAITS\\n")  # whole, whoever else prints
             threading.Event().wait()
 
-        candidates.os.listdir = listdir
+        local.os.listdir = listdir
         HANGING = 1
         try:
             next(ckptstream.sync.follow(run))
@@ -379,13 +379,13 @@ def test_async_stream_while_a_look_hangs(run: Path, start: str) -> None:
     Neither the loop nor the process waits for the storage.
     """
     program = f"""
-        import ckptstream._scan._candidates as candidates
+        import ckptstream._stores._local as local
 
         def listdir(path):
             os.write(1, b"WAITS\\n")  # whole, whoever else prints
             threading.Event().wait()
 
-        candidates.os.listdir = listdir
+        local.os.listdir = listdir
         HANGING = 1
 
         async def main():

@@ -109,7 +109,7 @@ async def test_runs_that_cannot_be_read_hold_up_no_other(
             return os.listdir(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("ckptstream._scan._candidates.os", Os())
+        patch.setattr("ckptstream._stores._local.os", Os())
         finish(tmp_path, ("new", 1))
         meanwhile = await news(stream, watcher, tmp_path)
     mended = await news(stream, watcher, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -11,6 +12,9 @@ from typing import NamedTuple
 class Checkpoint:
     """
     A finished checkpoint: a frozen value and an `os.PathLike`.
+
+    One in an object store has a URL as its path, and no file can be opened by that: `os.fspath`
+    and `open` raise a `TypeError`, which says what to use.
 
     Two are equal when path and generation are: the same step saved again is another checkpoint.
 
@@ -31,6 +35,9 @@ class Checkpoint:
     generation: str
 
     def __fspath__(self) -> str:
+        if is_url(self.path):
+            remedy = "give ckpt.path to what reads URLs, such as obstore.store.from_url"
+            raise TypeError(f"{self.path!r} is in an object store, and no file: {remedy}")
         return self.path
 
     def __str__(self) -> str:
@@ -208,7 +215,8 @@ class FileStat(NamedTuple):
     Attributes:
         size: In bytes.
         mtime_ns: By the store's own clock: compare it with other times of the same store only.
-        inode: 0 where the filesystem does not keep inode numbers.
+        inode: 0 where the filesystem does not keep inode numbers. In a bucket, the object's ETag
+            as a number.
         is_directory: True for a directory.
     """
 
@@ -232,6 +240,16 @@ def _to_do(remedies: tuple[str, ...]) -> list[str]:
 
 def _waiting(row: RunStatus | PatternStatus) -> str:
     return "<br>".join(map(text, (row.waiting_for, *row.remedies)))
+
+
+def is_url(path: str) -> bool:
+    """Whether a path names something in an object store: `s3://bucket/runs/7b`."""
+    return "://" in path
+
+
+def absolute(path: str) -> str:
+    """A path from the root; a URL is one. Raises `OSError` if the working directory is gone."""
+    return path if is_url(path) else os.path.abspath(path)
 
 
 def printable(value: str) -> str:

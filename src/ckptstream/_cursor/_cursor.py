@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
 from .._errors import CursorError
+from .._model import absolute
 from ._records import Claim, Memory, Record
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Cursor:
             CursorError: Another open stream has it.
             CursorLocked: Others use the file; ask again.
         """
-        path = os.path.abspath(directory)
+        path = absolute(directory)
         with self._claiming:  # Two spellings of a run are looked at by two threads.
             if self._closed:  # A look may outlive its stream; nobody would give the run back.
                 raise CursorError(self._file.path, "it is closed")

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from .._errors import CursorError
+from .._model import absolute
 from ._records import Record, key_of, record_of
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _read(
 def _read_run(
     connection: sqlite3.Connection, directory: str, there: Iterable[tuple[str, str]]
 ) -> list[Record]:
-    found = connection.execute(_FIND_RUN, (key_of(os.path.abspath(directory)),)).fetchone()
+    found = connection.execute(_FIND_RUN, (key_of(absolute(directory)),)).fetchone()
     if found is None:
         return []
     run, records = found[0], dict[tuple[str, str], Record]()

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import lru_cache
 
-from .._errors import CheckpointGone, UnknownLayout
-from .._model import Checkpoint, printable
+from .._errors import CheckpointGone, PinUnsupported, UnknownLayout
+from .._model import Checkpoint, is_url, printable
 from .._stores import LocalStore, Profile, Snapshot, profile
 from ..layouts import Layout, judge, resolve
 
@@ -17,6 +17,9 @@ def layout_of(checkpoint: object, layout: str | Layout | None) -> Layout:
     """The layout by which a checkpoint is judged; refuses what can never be pinned."""
     if not isinstance(checkpoint, Checkpoint):
         raise TypeError(f"ckpt={checkpoint!r} is no Checkpoint: give one that follow() delivered")
+    if is_url(checkpoint.path):
+        remedy = "an object store has no hard links; copy it while the trainer keeps it"
+        raise PinUnsupported(checkpoint.path, remedy)
     if layout is not None:
         return resolve(layout)
     try:

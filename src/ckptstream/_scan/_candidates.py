@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from .._stores import Store
 from ._foreign import Place, foreign
 from ._memory import Foreign, Ground, Request
 
@@ -37,19 +37,19 @@ def known(request: Request) -> Candidates:
 
 
 def listed(
-    request: Request, ground: Ground, modified: int, alive: Callable[[], None]
+    request: Request, store: Store, ground: Ground, modified: int, alive: Callable[[], None]
 ) -> tuple[Candidates, Ground]:
     """By a listing of the run's directory; *modified*: its time before that."""
     same = modified == ground.modified
     began = request.clock()
-    # Not the store's list(): a directory that has just vanished must not look empty.
-    names = os.listdir(request.directory)
+    names = store.names()
     # In another directory than before, the old names say nothing.
     request = request._replace(thorough=request.thorough or ground.modified < 0)
     found = _compare(request, *_group(request, names, alive))
     found.pointer = not {layout.pointer for layout in request.pointers}.isdisjoint(names)
     if not found.groups and not request.entries:
-        found.foreign = foreign(request, names, Place(request.directory, ground.profile, alive))
+        place = Place(request.location, ground.profile, alive)
+        found.foreign = foreign(request, names, place)
     if not same:
         return found, ground._replace(modified=modified, since=request.clock(), trusted=False)
     # Where renames are not known to be atomic, directory times are not known to change either.
@@ -101,7 +101,7 @@ def _hinted(request: Request) -> set[str]:
     return {hint if match is None else match[0] for hint, match in matches.items()}
 
 
-def hinted(request: Request, alive: Callable[[], None]) -> Candidates:
+def hinted(request: Request, store: Store, alive: Callable[[], None]) -> Candidates:
     """By the events since the last look: however many others lie here, it costs the same."""
     groups = dict[str, set[str]]()
     if any(layout.pointer in request.hints for layout in request.pointers):
@@ -113,16 +113,16 @@ def hinted(request: Request, alive: Callable[[], None]) -> Candidates:
             groups.setdefault(name, set()).update(request.entries[name].members)
         if matched is not None:
             groups.setdefault(name, set()).add(hint)
-    return _still_there(request, groups, alive)
+    return _still_there(request, store, groups, alive)
 
 
 def _still_there(
-    request: Request, groups: dict[str, set[str]], alive: Callable[[], None]
+    request: Request, store: Store, groups: dict[str, set[str]], alive: Callable[[], None]
 ) -> Candidates:
     found, arrived = Candidates(), _arrived(request)
     for name, members in groups.items():
         alive()  # What has settled are ten thousand at once, which took a busy machine a second.
-        there = {m for m in members if os.path.lexists(os.path.join(request.directory, m))}
+        there = {m for m in members if store.has(m)}
         if there:
             found.groups[name] = there
             continue

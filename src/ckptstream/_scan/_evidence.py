@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TypeAlias
 
-from .._stores import LocalStore, Profile, Snapshot
+from .._stores import Profile, Snapshot, Store
 from ..layouts import FileStat
 from ._memory import Entry, Settling, Witness
 
@@ -27,7 +27,7 @@ class StoreEvidence(Snapshot):
 
     def __init__(
         self,
-        store: LocalStore,
+        store: Store,
         profile: Profile,
         clock: Clock,
         *,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import islice
-from typing import NamedTuple
+from itertools import chain, islice
 
-from .._stores import LocalStore, Profile
+from .._stores import Location, Profile, Store
 from ..layouts import Auto, Layout, Template, judge
 from ..layouts._auto import NOBODY
 from ..layouts._names import is_temporary, is_weights
@@ -17,6 +15,7 @@ from ._memory import Entry, Foreign, Request, Stranger
 
 _EXAMPLES = 3
 _LOOK_BELOW = 100  # sub-directories of a directory in which nothing was recognised
+_PAID_BELOW = 10  # of them, where each is a request that is paid for
 _LOOK_INSIDE = 1000  # names in one of them
 _JUDGED = 3  # entries that are shown to the layouts that were not asked for
 
@@ -30,24 +29,26 @@ _SAYS_FINISHED = re.compile(
 )
 
 
-class Place(NamedTuple):
+class Place:
     """
     A directory with entries to be explained.
 
-    Attributes:
-        directory: Its path.
-        profile: What can be trusted of its filesystem.
+    Args:
+        location: Where it lies.
+        profile: What can be trusted there.
         alive: Called now and then, as a sign of life.
     """
 
-    directory: str
-    profile: Profile
-    alive: Callable[[], None]
+    def __init__(self, location: Location, profile: Profile, alive: Callable[[], None]) -> None:
+        self.location = location
+        self.profile = profile
+        self.alive = alive
+        self.store: Store = location.open(profile, alive)
 
     def evidence(self, name: str, members: Iterable[str]) -> StoreEvidence:
         """What a layout may ask about an entry."""
         return _Hopeful(
-            LocalStore(self.directory, self.profile.inodes, self.alive),
+            self.store,
             self.profile,
             float,
             name=name,
@@ -82,14 +83,17 @@ def foreign(request: Request, names: Iterable[str], place: Place) -> Foreign | N
     strangers = sorted(name for name in names if not is_temporary(name))
     if not strangers:
         return None  # The first checkpoint is on its way.
-    inside = {name: _inside(name, place) for name in strangers[:_LOOK_BELOW]}
-    below = tuple(name for name, files in inside.items() if _is_run(request.layout, name, files))
+    some = strangers[: _PAID_BELOW if place.profile.paid else _LOOK_BELOW]
+    inside = {name: _inside(name, place) for name in some}
+    below = tuple(
+        name for name, files in inside.items() if _is_run(request.layout, name, files, place)
+    )
     return Foreign(
         total=len(strangers),
         examples=tuple(strangers[:_EXAMPLES]),
         below=below,
         itself=_itself(request, place),
-        stranger=None if below else _stranger(inside),
+        stranger=None if below else _stranger(inside, place),
         known=None if isinstance(request.layout, Auto) else _known(request, strangers, place),
     )
 
@@ -106,7 +110,7 @@ def unfinished(
     some = sorted(groups)[:_JUDGED]
     if any(_AUTO.is_owned(name, place.evidence(name, groups[name])) for name in some):
         return None
-    stranger = _stranger({name: _inside(name, place) for name in some})
+    stranger = _stranger({name: _inside(name, place) for name in some}, place)
     if stranger is None:
         return None
     sure = stranger.marker is not None
@@ -127,60 +131,72 @@ def _known(request: Request, names: Iterable[str], place: Place) -> str | None:
 def _itself(request: Request, place: Place) -> tuple[str, str] | None:
     """If the directory is a checkpoint itself, by which layout, and the one to follow."""
     try:
-        parent, name = os.path.split(os.path.abspath(request.directory))
+        above = place.location.above()
     except OSError:
         return None  # The working directory is gone.
+    if above is None:
+        return None
+    parent, name = above
     own = (request.layout,) if isinstance(request.layout, Template) else ()
     for layout in (*own, _AUTO):
         matched = layout.match(name)
         if matched is not None and matched[0] == name:
-            found = place._replace(directory=parent).finished(layout, name, (name,))
+            whole = Place(parent, place.profile, place.alive)
+            found = whole.finished(layout, name, (name,))
             if found is not None:
-                above, written = os.path.split(request.directory.rstrip("/"))
-                return found, (above or ".") if written == name else parent
+                return found, parent.path
     return None
 
 
-def _inside(name: str, place: Place) -> Sequence[os.DirEntry[str]] | None:
+def _inside(name: str, place: Place) -> Sequence[str] | None:
     """What lies in a directory, as far as it matters; None if it is none, or cannot be read."""
-    place.alive()
     try:
-        with os.scandir(os.path.join(place.directory, name)) as entries:
-            return [each for each in islice(entries, _LOOK_INSIDE) if not is_temporary(each.name)]
+        found = place.store.stat(name)
+        if found is None or not found.is_directory:
+            return None
+        names = place.store.list(name)[:_LOOK_INSIDE]
     except OSError:
         return None
+    return [each for each in names if not is_temporary(each)]
 
 
-def _is_run(layout: Layout, name: str, files: Sequence[os.DirEntry[str]] | None) -> bool:
+def _is_run(layout: Layout, name: str, files: Sequence[str] | None, place: Place) -> bool:
     """Whether a directory holds checkpoints, and is not rather one with files of such names."""
-    found = [each for each in files or () if layout.match(each.name) is not None]
+    found = [each for each in files or () if layout.match(each) is not None]
     if layout.match(name) is None or _SAYS_CHECKPOINT.fullmatch(name) is None:
         return bool(found)
-    return any(_SAYS_CHECKPOINT.fullmatch(each.name) and _is_directory(each) for each in found)
+    says = (each for each in found if _SAYS_CHECKPOINT.fullmatch(each))
+    return any(_is_directory(f"{name}/{each}", place) for each in says)
 
 
-def _is_directory(entry: os.DirEntry[str]) -> bool:
+def _is_directory(path: str, place: Place) -> bool:
     try:
-        return entry.is_dir()
+        found = place.store.stat(path)
     except OSError:
         return False
+    return found is not None and found.is_directory
 
 
-def _stranger(
-    inside: dict[str, Sequence[os.DirEntry[str]] | None],
-) -> Stranger | None:
+def _stranger(inside: dict[str, Sequence[str] | None], place: Place) -> Stranger | None:
     """The entry that looks most like a checkpoint of the user's own, if one does."""
     found = list[Stranger]()
-    for name, files in inside.items():
-        names = sorted(each.name for each in files or () if not _is_directory(each))
-        marker = next((each for each in names if _SAYS_FINISHED.fullmatch(each)), None)
-        says = is_weights(name) if files is None else _SAYS_CHECKPOINT.fullmatch(name) is not None
-        if (files == []) or (marker is None and not says):
+    for name, children in inside.items():
+
+        def is_file(child: str, name: str = name) -> bool:
+            return not _is_directory(f"{name}/{child}", place)
+
+        marks = (each for each in children or () if _SAYS_FINISHED.fullmatch(each))
+        marker = next(filter(is_file, marks), None)
+        says = (
+            is_weights(name) if children is None else _SAYS_CHECKPOINT.fullmatch(name) is not None
+        )
+        if (children is not None and not children) or (marker is None and not says):
             continue
         template = _template(name, marker)
         if template is not None:
-            shown = [marker, *(each for each in names if each != marker)] if marker else names
-            found.append(Stranger(name, tuple(shown[:_EXAMPLES]), marker, template))
+            others = filter(is_file, (each for each in children or () if each != marker))
+            shown = islice(others if marker is None else chain((marker,), others), _EXAMPLES)
+            found.append(Stranger(name, tuple(shown), marker, template))
     marked = (stranger for stranger in found if stranger.marker is not None)
     return next(marked, found[0] if found else None)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from .._errors import CursorLocked
-from .._stores import LocalStore, Profile
+from .._stores import Profile, Store
 from ..layouts import Verdict, judge
 from ..layouts._auto import NOBODY
 from ._attempt import attempt
@@ -35,7 +35,7 @@ def look(request: Request, alive: Callable[[], None]) -> Look:
     claim = None
     if request.cursor is not None and request.claimed is None:
         try:
-            claim = request.cursor.claim(request.directory, briefly=True)
+            claim = request.cursor.claim(request.location.path, briefly=True)
         except CursorLocked as error:
             reason = Trouble.LOCKED.value
             return Look(trouble=Trouble.LOCKED, detail=str(error), reason=reason)
@@ -52,7 +52,7 @@ class _Looking:
         self._watching = watching
         ground = watching.stand()
         self._profile: Profile = ground.profile
-        self._store = LocalStore(request.directory, ground.profile.inodes, alive)
+        self._store: Store = request.location.open(ground.profile, alive)
         full = request.full or watching.moved
         modified = watching.modified() if full else -1
         trusted = full and ground.trusted and not request.thorough
@@ -67,12 +67,12 @@ class _Looking:
         if unchanged:
             candidates = known(request)
         elif full:
-            candidates, ground = listed(request, ground, modified, alive)
+            candidates, ground = listed(request, self._store, ground, modified, alive)
             if candidates.pointer and not likely:
                 self._pointed, pointer = self._read_pointers()
-                candidates, ground = listed(request, ground, modified, alive)
+                candidates, ground = listed(request, self._store, ground, modified, alive)
         else:
-            candidates = hinted(request, alive)
+            candidates = hinted(request, self._store, alive)
         unwatched = full or len(request.hints) > _MANY
         self.result = Look(full=full, unwatched=unwatched, pointed=self._pointed)
         self.result.ground = ground._replace(pointer=pointer)
@@ -125,7 +125,7 @@ class _Looking:
         if not groups or len(request.entries) > len(groups) or request.entries.keys() - groups:
             return
         entries = [changed.get(name) or request.entries.get(name) for name in groups]
-        place = Place(request.directory, self._profile, alive)
+        place = Place(request.location, self._profile, alive)
         if all(entry is None or entry.layout == NOBODY for entry in entries):
             self.result.foreign = foreign(request, groups, place)
         elif all(entry is None or entry.missing is not None for entry in entries):
@@ -146,7 +146,7 @@ class _Looking:
 
     def _holds(self, name: str, witness: Witness) -> bool:
         try:
-            return witness.is_same(name, self._store.stat)
+            return witness.is_same(name, self._store)
         except OSError:
             return False  # To be told of this entry, not of the whole run.
 

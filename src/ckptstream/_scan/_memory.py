@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .._cursor import Claim, Cursor, Memory
-from .._stores import Profile
+from .._stores import Location, Profile, Store
 from .._watchers import Subscription
 from ..layouts import FileStat, Layout, PointerLayout
 
@@ -51,9 +51,9 @@ class Witness(NamedTuple):
         """The files as they are now."""
         return cls(_shared(files), hash(tuple(stat(name + file) for file in files)))
 
-    def is_same(self, name: str, stat: Callable[[str], FileStat | None]) -> bool:
+    def is_same(self, name: str, store: Store) -> bool:
         """Whether nothing has happened to them since."""
-        return self.seen == hash(tuple(stat(name + file) for file in self.files))
+        return self.seen == hash(tuple(store.stat(name + f, again=True) for f in self.files))
 
 
 @lru_cache(maxsize=1000)
@@ -256,7 +256,7 @@ class Request(NamedTuple):
         claimed: The run's number in the cursor; None: have it first.
     """
 
-    directory: str
+    location: Location
     layout: Layout
     pointers: tuple[PointerLayout, ...]
     pointed: tuple[str, ...]

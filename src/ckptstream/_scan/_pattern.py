@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from .._stores import LocalLocation
 from .._watchers import Meaning, Subscription
 from ._attempt import attempt
 from ._memory import Ground, Look
@@ -54,9 +55,9 @@ class PatternRequest(NamedTuple):
     trust_any: bool
 
     @property
-    def directory(self) -> str:
+    def location(self) -> LocalLocation:
         """The root as the system understands it."""
-        return self.root or "."
+        return LocalLocation(self.root or ".")
 
 
 class Matches(NamedTuple):
@@ -116,7 +117,7 @@ class _Matching:
         request = self._request
         ground = self._watching.stand()
         self._full = request.full or self._watching.moved
-        names = os.listdir(request.directory) if self._full else request.hints
+        names = os.listdir(request.location.path) if self._full else request.hints
         for name in sorted(names):
             if fits(name, request.parts[0]):
                 path = os.path.join(request.root, name)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Callable, Collection
 from typing import Protocol
 
-from .._stores import Profile, profile
+from .._stores import LocalLocation, Location, Profile
 from .._watchers import Meaning, Subscription
 from ._memory import Ground
 from ._paths import turns
@@ -22,7 +21,7 @@ class Watched(Protocol):
     """What is known of a directory before a look at it; `Request` says what each one means."""
 
     @property
-    def directory(self) -> str: ...
+    def location(self) -> Location: ...
     @property
     def full(self) -> bool: ...
     @property
@@ -40,7 +39,7 @@ class Watching:
     One look's dealings with the watcher.
 
     Attributes:
-        directory: What is looked at.
+        location: What is looked at.
         kind: `"inotify"` if all that matters is watched, else `"poll"`; *reason* says why.
         out_of: The kernel limit that was hit, if any.
         moved: The run's directory is another one than before, or was not watched before.
@@ -48,7 +47,7 @@ class Watching:
 
     def __init__(self, request: Watched) -> None:
         self._request = request
-        self.directory = request.directory
+        self.location = request.location
         self._turns = list[tuple[str, str]]()
         self.kind = "poll"
         self.reason = request.why_poll
@@ -60,17 +59,14 @@ class Watching:
         """Watch the run and learn what it lies on. Raises `OSError` if it is not there."""
         request, ground = self._request, self._request.ground
         if (request.full or ground is None) and request.subscription is not None:
-            self._turns = turns(request.directory)
+            self._turns = turns(self.location.path)
         if ground is not None:
             self.moved |= self._watch_run(ground.profile)
             if self.kind == "inotify" and not self.moved:
                 return ground  # The same watch: the same directory.
-        found = os.stat(request.directory)
-        if not stat.S_ISDIR(found.st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), request.directory)
-        self._modified, identity = found.st_mtime_ns, (found.st_dev, found.st_ino)
+        identity, self._modified = self.location.stand()
         if ground is None or ground.identity != identity:
-            known = profile(request.directory)
+            known = self.location.profile()
             self._watch_run(known)
             ground, self.moved = Ground(identity, known, -1, 0.0, False), True
         return ground
@@ -78,7 +74,7 @@ class Watching:
     def modified(self) -> int:
         """The directory's own time, asked for once. Raises `OSError`."""
         if self._modified is None:
-            self._modified = os.stat(self.directory).st_mtime_ns
+            self._modified = self.location.stand()[1]
         return self._modified
 
     def _watch_run(self, known: Profile) -> bool:
@@ -91,7 +87,7 @@ class Watching:
             return False
         self.kind, self.reason = "inotify", f"{known.filesystem} is local"
         try:
-            fresh = request.subscription.arm(request.directory, _RUN)
+            fresh = request.subscription.arm(self.location.path, _RUN)
             for directory, name in self._turns:
                 request.subscription.arm(directory, Meaning(only=name))
         except OSError as error:
@@ -103,7 +99,7 @@ class Watching:
         """Watch where an entry's evidence lies; whether a place had not been watched before."""
         fresh = False
         for place in sorted(places):
-            fresh |= self.watch(os.path.join(self._request.directory, place), Meaning(entry=name))
+            fresh |= self.watch(os.path.join(self.location.path, place), Meaning(entry=name))
         return fresh
 
     def watch(self, path: str, meaning: Meaning) -> bool:
@@ -131,12 +127,12 @@ class Watching:
             return False
         self.kind, self.reason = "poll", request.why_poll
         try:
-            places = turns(request.directory)
+            places = turns(self.location.path)
         except OSError:
             self.reason = "the working directory is gone"
             return False
         try:
-            if not (request.trust_any or all(profile(place).events for place, _ in places)):
+            if not (request.trust_any or all(_tells(place) for place, _ in places)):
                 self.reason = "its parent may change without an event"
                 return False
             for place, name in places:
@@ -150,7 +146,7 @@ class Watching:
         subscription.keep(lambda path, meaning: (path, meaning) in wanted)
         if places:
             self.kind, self.reason = "inotify", f"waits in {places[-1][0]!r}"
-        return turns(request.directory) != places or os.path.exists(request.directory)
+        return turns(self.location.path) != places or os.path.exists(self.location.path)
 
     def release(self, full: bool, still: Callable[[str, str], bool]) -> None:
         """
@@ -178,3 +174,8 @@ class Watching:
             self.out_of = f"fs.inotify.{limit}"
         reason = error.strerror if limit is None else f"fs.inotify.{limit} is exhausted"
         self.kind, self.reason = "poll", str(reason)
+
+
+def _tells(place: str) -> bool:
+    """Whether events tell of every change there."""
+    return LocalLocation(place).profile().events

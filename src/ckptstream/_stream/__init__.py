@@ -10,7 +10,7 @@ from ._tensorflow import (
     latest_checkpoint,
     wait_for_new_checkpoint,
 )
-from .arguments import Done, StrPath, TimeoutFn, WatcherChoice
+from .arguments import Done, RunPath, StrPath, TimeoutFn, WatcherChoice
 
 __all__ = [
     "CheckpointStream",
@@ -18,6 +18,7 @@ __all__ = [
     "Engine",
     "Listed",
     "PathStream",
+    "RunPath",
     "Silent",
     "StrPath",
     "TimeoutFn",

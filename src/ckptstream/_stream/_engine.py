@@ -8,6 +8,7 @@ import anyio
 import anyio.lowlevel
 
 from .._model import Checkpoint, Status, printable
+from .._stores import Location
 from .._watchers import Alarm, Watcher, current_watcher
 from ._clock import Clock
 from ._expiry import Expiry
@@ -18,7 +19,7 @@ from ._keeper import Keeper
 from ._log import logger
 from ._removals import until_removed
 from ._run import Run
-from ._status import status_of, status_of_pattern
+from ._status import status_of
 from ._words import WAITING
 from .arguments import Options
 
@@ -35,16 +36,16 @@ class Engine:
     """
 
     __slots__ = (
-        *("_alarm", "_ended", "_entered", "_clock", "_following", "_journal"),
-        *("_keeper", "_watcher", "expiry", "guard", "handed", "options"),
+        *("_alarm", "_clock", "_ended", "_entered", "_following", "_journal", "_keeper"),
+        *("_watcher", "expiry", "guard", "handed", "options"),
     )
 
-    def __init__(self, paths: Sequence[str], options: Options) -> None:
+    def __init__(self, locations: Sequence[Location], options: Options) -> None:
         self.options = options
         self._alarm = Alarm()
         cursor = options.cursor
         self._journal = None if cursor is None else Journal(cursor, self._alarm.ring)
-        self._following = Following(paths, options, self._alarm, self._journal)
+        self._following = Following(locations, options, self._alarm, self._journal)
         self.handed = Handed(options)
         self.guard = anyio.ResourceGuard(WAITING)
         self._watcher: Watcher | None = None
@@ -115,8 +116,9 @@ class Engine:
 
     def _remaining(self) -> float | None:
         """Seconds until the timeout expires; None if nothing can, or if it has for good."""
-        first_eligible = self._following.roster.first_eligible
-        return self.expiry.remaining(first_eligible) if self._ended is None else None
+        if self._ended is not None:
+            return None
+        return self.expiry.remaining(self._following.roster.first_eligible)
 
     async def _find(self) -> Run:
         """Wait until a run has a checkpoint that was verified since the caller asked."""
@@ -290,9 +292,7 @@ class Engine:
 
     def status(self) -> Status:
         """What the stream knows of each run, at this moment. Does not look."""
-        roster = self._following.roster
-        patterns = tuple(map(status_of_pattern, roster.patterns))
-        return Status(tuple(map(status_of, roster.shown())), self._ended, patterns)
+        return status_of(self._following.roster, self._ended)
 
     def __str__(self) -> str:
         what = self._following.roster.describe(repr)

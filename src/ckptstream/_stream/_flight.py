@@ -11,7 +11,6 @@ from typing import Generic, Protocol, TypeVar
 
 import anyio
 
-from .._stores import mount_point
 from .._threads import HUNG_AFTER, Job
 from .._watchers import Listener, Subscription, Watcher
 
@@ -32,16 +31,19 @@ class Flight(Generic[T]):
     """
     At most one look at a directory, even if its caller was cancelled: the result is kept.
 
+    Args:
+        lane: Names what the look depends on; see `Job`.
+
     Attributes:
         watcher: The event loop's; None while the stream is in none.
         subscription: To watch with; None to poll.
         job: The look in flight.
     """
 
-    __slots__ = ("_directory", "_stale", "job", "subscription", "watcher")
+    __slots__ = ("_lane", "_stale", "job", "subscription", "watcher")
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
+    def __init__(self, lane: Callable[[], str]) -> None:
+        self._lane = lane
         self.watcher: Watcher | None = None
         self.subscription: Subscription | None = None
         self.job: Job[T] | None = None
@@ -94,7 +96,7 @@ class Flight(Generic[T]):
             first: Before the looks that have not begun yet.
         """
         assert self.watcher is not None
-        self.job = Job(look, partial(mount_point, self._directory))
+        self.job = Job(look, self._lane)
         self.watcher.submit(self.job, partial(_tell, weakref.ref(passenger)), first=first)
 
     def take_disturbed(self) -> bool:

@@ -6,11 +6,11 @@ from ..layouts import Layout, resolve
 from . import arguments as check
 from ._engine import Engine
 from ._stream import CheckpointStream
-from .arguments import POLL_INTERVAL, Done, Options, StrPath, TimeoutFn, WatcherChoice
+from .arguments import Done, Options, RunPath, StrPath, TimeoutFn, WatcherChoice
 
 
 def follow(
-    *checkpoint_dirs: StrPath,
+    *checkpoint_dirs: RunPath,
     layout: str | Layout = "auto",
     latest_only: bool = False,
     skip_existing: bool = False,
@@ -47,11 +47,16 @@ def follow(
         checkpoint_dirs: The directories that the checkpoints lie in, one run each; or patterns,
             such as `"sweeps/*/checkpoints"`. A `*` stands for any characters of one name, but not
             for a dot at its beginning; so a directory whose own name holds a `*` cannot be
-            followed.
+            followed. With `ckptstream[object-store]` also URLs in object stores, `s3://bucket/run`
+            (`gs://`, `az://`, `abfss://`), or a store of obstore's own, such as
+            `obstore.store.S3Store("bucket", prefix="run", ...)`. Credentials and the endpoint come
+            from that store, from the environment, or from options in the URL
+            (`?region=eu-west-1`), which are never shown.
         layout: How the framework writes them: `"auto"` decides for each entry by what it holds; a
             known name (`"hf"`, `"orbax"`, `"tensorflow"`); a string with `{step}`, such as
             `"step_{step}/DONE"` (finished when `DONE` is there) or `"ckpt_{step}.pt"` (finished
-            when it has not changed for 1 second, 5 on network filesystems, and when the end of a
+            when it has not changed for 1 second, 5 on network filesystems, 30 in object stores,
+            whose objects are uploaded one after the other, and when the end of a
             zip, safetensors or HDF5 file is there: a writer that pauses longer is not told from
             one that has finished, so rather write a marker); or an object that is a
             `ckptstream.layouts.Layout`.
@@ -87,11 +92,14 @@ def follow(
             have, the next one of each run, and so many others that wait, True for 8; with
             `latest_only` none of those. Each may take up a checkpoint's disk space.
         poll_interval: Seconds between two looks where events cannot be trusted (network and FUSE
-            filesystems, systems without inotify), more than 0. None: 1 second.
+            filesystems, systems without inotify), more than 0. None: 1 second; in object stores,
+            where each look is paid for, 10 seconds.
         watcher: `"auto"` takes events where they can be trusted; `"poll"` and `"inotify"` force
             it. Tests give a `ckptstream.testing.ManualWatcher`.
 
     Raises:
+        ModuleNotFoundError: A run is in an object store, and `ckptstream[object-store]` is not
+            installed.
         TypeError: An argument is of the wrong type.
         ValueError: An argument makes no sense; the message names it and its value.
     """
@@ -103,6 +111,7 @@ def follow(
     interval = check.optional_seconds("poll_interval", poll_interval)
     if interval == 0:
         raise ValueError(f"poll_interval={poll_interval!r} would never rest: give a positive time")
+    locations = check.locations(checkpoint_dirs)
     options = Options(
         layout=resolve(layout),
         latest_only=check.flag("latest_only", latest_only),
@@ -111,11 +120,11 @@ def follow(
         min_interval_secs=check.seconds("min_interval_secs", min_interval_secs),
         timeout=check.optional_seconds("timeout", timeout),
         timeout_fn=check.timeout_function("timeout_fn", timeout_fn),
-        poll_interval=POLL_INTERVAL if interval is None else interval,
+        poll_interval=interval,
         watcher=check.watcher_choice("watcher", watcher),
         cursor=check.cursor_file("cursor", cursor),
         done=check.done_choice("done", done, cursor),
         retries=check.count("retries", retries, least=0),
-        pin=check.pins("pin", pin),
+        pin=check.pins("pin", pin, locations),
     )
-    return CheckpointStream(Engine(check.directories(checkpoint_dirs), options))
+    return CheckpointStream(Engine(locations, options))

@@ -11,6 +11,7 @@ from functools import partial
 from .._errors import PinUnsupported
 from .._model import printable
 from .._scan import Look
+from .._stores import Location
 from .._watchers import Alarm, Watcher
 from ._agenda import Agenda
 from ._journal import Journal
@@ -43,10 +44,10 @@ class Following:
     )
 
     def __init__(
-        self, paths: Sequence[str], options: Options, alarm: Alarm, journal: Journal | None
+        self, locations: Sequence[Location], options: Options, alarm: Alarm, journal: Journal | None
     ) -> None:
         self._agenda: Agenda[Run | Pattern] = Agenda(alarm)
-        self.roster = Roster(paths, options, self._agenda, journal)
+        self.roster = Roster(locations, options, self._agenda, journal)
         self._offers = Offers(self.roster.runs.values(), ends=options.until_step is not None)
         self._wanting: OrderedDict[Run | Pattern, None] = OrderedDict()  # who wants a look
         self._in_flight: dict[Run, None] = {}

@@ -40,8 +40,8 @@ class Journal:
         self._path = path
         self._ring = ring
         self.cursor: Cursor | None = None
-        self._directory = os.path.dirname(path) or "."
-        self._flight: Flight[Cursor | None] = Flight(self._directory)
+        self._lane = partial(mount_point, os.path.dirname(path) or ".")
+        self._flight: Flight[Cursor | None] = Flight(self._lane)
         self._next, self._batch = Batch(), Batch()  # what is to be written, and what is being
         self._error: Exception | None = None
         self._landed = anyio.Event()
@@ -197,9 +197,9 @@ class Journal:
                 opened = opening.abandon()
                 if opened is not None and self._flight.looking:
                     # It hung, and has answered in this very moment.
-                    Call(lambda alive: opened.close(), partial(mount_point, self._directory))
+                    Call(lambda alive: opened.close(), self._lane)
                 # A stream that is kept must not keep a watcher.
-                self._flight, self.cursor = Flight(self._directory), None
+                self._flight, self.cursor = Flight(self._lane), None
             raise
 
     async def close(self, tell: bool) -> None:
@@ -220,8 +220,7 @@ class Journal:
         finally:
             cursor, self.cursor = self.cursor, None
             if cursor is not None:  # What is being written hangs: it is closed after that.
-                lane = partial(mount_point, self._directory)
-                Call(partial(self._next.write_and_close, cursor), lane)
+                Call(partial(self._next.write_and_close, cursor), self._lane)
             self._is_left = True
             if not self._flight.looking:
                 self.unbind()

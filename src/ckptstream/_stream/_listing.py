@@ -90,7 +90,7 @@ async def everything(
         ValueError: An argument makes no sense; the message names it and its value.
     """
     options = Options(layout=resolve(layout), latest_only=True, timeout=0.0)
-    engine = _Lister(check.directories(tuple(checkpoint_dirs)), options)
+    engine = _Lister(check.locations(tuple(checkpoint_dirs)), options)
     async for _ in CheckpointStream(engine):
         pass
     return list(engine.listed()), list(engine.silent())

@@ -10,6 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from .._scan import Ground, Look, Match, Matches, PatternRequest, fits, match, split
+from .._stores import LocalLocation
 from .._watchers import Watcher
 from ._agenda import Touched
 from ._flight import Flight
@@ -54,11 +55,12 @@ class Pattern:
         self._root, self._parts = split(text)
         self._options = options
         self._agenda = weakref.ref(agenda)
-        self.flight: Flight[Matches] = Flight(self._root or ".")
+        self.flight: Flight[Matches] = Flight(LocalLocation(self._root or ".").lane)
         self._began = -math.inf  # when the look in flight began, on the event loop's clock
         self._ground: Ground | None = None
         self._hints = Hints()
-        self._timers = Timers(options.poll_interval)
+        root, interval = LocalLocation(self._root or "."), options.poll_interval
+        self._timers = Timers(root.poll_interval if interval is None else interval)
         self._sealed = False
         self._seen = False  # whether a look could tell what was there
 

@@ -10,6 +10,7 @@ from itertools import islice
 from .._errors import CheckpointGone, PinUnsupported
 from .._model import Checkpoint
 from .._pins import Hold, take
+from .._stores import mount_point
 from .._threads import HandOver
 from .._watchers import Watcher
 from ..layouts import Layout
@@ -82,7 +83,7 @@ class Pinning:
         # Of the others only the newest is delivered: it is pinned as long as it is that.
         self._ahead = 0 if options.latest_only else options.pin
         self._ledger = ledger
-        self._flight: Flight[Hold | None] = Flight(directory)
+        self._flight: Flight[Hold | None] = Flight(partial(mount_point, directory))
         self.reason = ""
         self._pinned = list[Queued]()
         self._removals = Removals(directory)

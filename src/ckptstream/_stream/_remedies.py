@@ -11,7 +11,6 @@ from ._run import Run
 from ._words import pattern_waits_for, unfinished, unreadable_parts, waiting_for
 
 KEEP_MORE = "have the trainer keep more checkpoints, or pin them: pin=True"
-_CHECK_ACCESS = "it is waited for; check its permissions and its mount"
 _OWN_LAYOUT = "one such as layout='step_{step}/DONE'"
 
 
@@ -51,11 +50,11 @@ def remedies(run: Run) -> list[Remedy]:
     """What there is to say of a run to a person, the most important first."""
     look, reason = run.sight.look, waiting_for(run)
     if run.flight.hangs is not None:
-        return [Remedy(f"{reason}; other runs go on", "check the mount")]
+        return [Remedy(f"{reason}; other runs go on", run.location.check[1])]
     if run.left or run.sight.ended is None:
         return []
     if look.trouble is not None:
-        return _of_trouble(look, reason)
+        return _of_trouble(run, look, reason)
     if run.pinning.blocks:
         return [Remedy(reason, "it is tried again, and not delivered before", "pins")]
     foreign = look.foreign
@@ -66,14 +65,18 @@ def remedies(run: Run) -> list[Remedy]:
     return list(_of_entries(run))
 
 
-def _of_trouble(look: Look, reason: str) -> list[Remedy]:
+def _of_trouble(run: Run, look: Look, reason: str) -> list[Remedy]:
     if look.trouble is Trouble.LOCKED:
         return []  # Soon it answers, or raises.
     if look.trouble is Trouble.MISSING:
         return [Remedy(reason, f"check the path, {look.detail}")]
     if look.trouble is Trouble.BUSY:
         return [Remedy(reason, "it joins when that one is closed, or give this one its own cursor")]
-    return [Remedy(reason, _CHECK_ACCESS)]
+    return [Remedy(reason, _check_access(run))]
+
+
+def _check_access(run: Run) -> str:
+    return f"it is waited for; {run.location.check[0]}"
 
 
 def _of_strangers(run: Run) -> str:
@@ -91,7 +94,7 @@ def _of_entries(run: Run) -> Iterator[Remedy]:
     ledger, foreign, reasons = run.ledger, run.sight.look.foreign, unfinished(run)
     unreadable = [name for name, reason in reasons.items() if reason.startswith("cannot be read")]
     for name in unreadable:
-        yield Remedy(f"{name} {reasons[name]}", _CHECK_ACCESS, whose=name)
+        yield Remedy(f"{name} {reasons[name]}", _check_access(run), whose=name)
     if foreign is not None and foreign.stranger is not None:
         # A name is there before the files that tell whose it is.
         if run.sight.puzzling:

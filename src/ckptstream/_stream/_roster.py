@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+from .._stores import LocalLocation, Location
 from ._agenda import Agenda
 from ._journal import Journal
 from ._pattern import Pattern
@@ -25,7 +26,7 @@ class Roster:
 
     def __init__(
         self,
-        paths: Sequence[str],
+        locations: Sequence[Location],
         options: Options,
         agenda: Agenda[Run | Pattern],
         journal: Journal | None,
@@ -33,15 +34,16 @@ class Roster:
         self._options = options
         self._agenda = agenda
         self._journal = journal
-        self.runs = {d: self._new(d) for d in paths if not is_pattern(d)}
-        self.patterns = [Pattern(p, options, agenda) for p in paths if is_pattern(p)]
+        self.runs = {each.path: self._new(each) for each in locations if not is_pattern(each.path)}
+        patterns = (each.path for each in locations if is_pattern(each.path))
+        self.patterns = [Pattern(path, options, agenda) for path in patterns]
         # Only asked where a pattern could name them too.
         self._named = frozenset(map(_bare, self.runs) if self.patterns else ())
         # What was delivered of a run that has left is not delivered again when it comes back.
         self._left: dict[str, Run] = {}
 
-    def _new(self, directory: str) -> Run:
-        return Run(directory, self._options, self._agenda, self._journal)
+    def _new(self, location: Location) -> Run:
+        return Run(location, self._options, self._agenda, self._journal)
 
     @property
     def is_single(self) -> bool:
@@ -60,7 +62,7 @@ class Roster:
             return None
         run = self._left.pop(directory, None)
         if run is None:
-            run = self._new(directory)
+            run = self._new(LocalLocation(directory))
         if late:
             run.ledger.expect_nothing()
         run.left = run.queue.left = run.named = False

@@ -8,6 +8,7 @@ import weakref
 from functools import partial
 
 from .._scan import Ground, Look, Request, Trouble, look
+from .._stores import Location
 from .._threads import HUNG_AFTER
 from .._watchers import Watcher
 from ._agenda import Touched
@@ -36,31 +37,33 @@ class Run:
 
     __slots__ = (
         *("__weakref__", "_agenda", "_ground", "_hints", "_journal", "_listed", "_looked"),
-        *("_moment", "_timers", "directory", "flight", "ledger", "left", "named", "options"),
-        *("pinning", "queue", "sight", "told"),
+        *("_moment", "_timers", "directory", "flight", "ledger", "left", "location", "named"),
+        *("options", "pinning", "queue", "sight", "told"),
     )
 
     def __init__(
-        self, directory: str, options: Options, agenda: Touched[Run], journal: Journal | None
+        self, location: Location, options: Options, agenda: Touched[Run], journal: Journal | None
     ) -> None:
-        self.directory = directory
+        self.location = location
+        self.directory = location.path
         self.named = True  # by the user, not by a pattern
         self.left = False  # it has gone, and nothing but a pattern had named it
-        self.ledger = Ledger(directory, options, None if journal is None else Progress(journal))
+        self.ledger = Ledger(location.path, options, None if journal is None else Progress(journal))
         self.queue = self.ledger.queue
-        self.pinning = pinning(directory, options, self.ledger)
+        self.pinning = pinning(location.path, options, self.ledger)
         self.sight = Sight()
         self.told = Told()
         self.options = options
         # Weak: a stream that is dropped must go at once, not when the garbage is collected.
         self._agenda = weakref.ref(agenda)
         self._journal = journal
-        self.flight: Flight[Look] = Flight(directory)
+        self.flight: Flight[Look] = Flight(location.lane)
         # Of the look in flight; of the last look, and of the last listing, that were merged.
         self._moment = self._looked = self._listed = Moment()
         self._ground: Ground | None = None
         self._hints = Hints()
-        self._timers = Timers(options.poll_interval)
+        interval = options.poll_interval
+        self._timers = Timers(location.poll_interval if interval is None else interval)
 
     # What the watcher tells.
 
@@ -98,7 +101,7 @@ class Run:
     def bind(self, watcher: Watcher) -> None:
         """Live in the event loop of *watcher*; look at everything."""
         self._timers.restart()
-        self.flight.bind(watcher, self, self.options.polls)
+        self.flight.bind(watcher, self, self.options.polls or bool(self.location.why_poll))
         self.pinning.bind(watcher, self)
         self._hints.everything = True
         # A look in flight does not know what happened between the two loops.
@@ -178,7 +181,7 @@ class Run:
             full |= self.options.latest_only and self.sight.look.watcher == "poll"
         self._moment = Moment(call, now, self._hints.events, thorough)
         request = Request(
-            directory=self.directory,
+            location=self.location,
             layout=self.options.layout,
             pointers=self.options.pointers,
             pointed=self.sight.look.pointed,
@@ -190,7 +193,7 @@ class Run:
             thorough=thorough,
             ground=self._ground,
             subscription=self.flight.subscription,
-            why_poll=self.options.why_poll,
+            why_poll=self.location.why_poll or self.options.why_poll,
             trust_any=self.options.watcher != "auto",
             clock=watcher.clock,
             cursor=None if self._journal is None else self._journal.cursor,
@@ -200,11 +203,7 @@ class Run:
 
     def merge(self, now: float, asked: Asked) -> bool | None:
         """
-        Take the result of a look, if there is one.
-
-        Args:
-            now: The time, on the event loop's clock.
-            asked: When the user did, the last time.
+        Take the result of a look, if there is one; *asked*: when the user did, the last time.
 
         Returns:
             Whether it brought anything new; None if there is no result.

@@ -1,18 +1,24 @@
-"""What is known of a run and of a pattern, as a value for the user."""
+"""What is known of a stream's runs and patterns, as a value for the user."""
 
 from __future__ import annotations
 
 import time
 
-from .._model import PatternStatus, RunStatus
+from .._model import PatternStatus, RunStatus, Status
 from ._pattern import Pattern
 from ._remedies import advice, remedy_of_pattern
+from ._roster import Roster
 from ._run import Run
 from ._words import pattern_waits_for, unfinished, waiting_for
 
 
-def status_of(run: Run) -> RunStatus:
-    """What is known of a run."""
+def status_of(roster: Roster, ended: str | None) -> Status:
+    """What is known of all of them; *ended*: why the stream has ended, if it has."""
+    runs, patterns = map(_status_of_run, roster.shown()), map(_status_of_pattern, roster.patterns)
+    return Status(tuple(runs), ended, tuple(patterns))
+
+
+def _status_of_run(run: Run) -> RunStatus:
     ledger, sight = run.ledger, run.sight
     newest = ledger.queue.delivered
     looked = sight.ended is not None
@@ -36,8 +42,7 @@ def status_of(run: Run) -> RunStatus:
     )
 
 
-def status_of_pattern(pattern: Pattern) -> PatternStatus:
-    """What is known of a pattern."""
+def _status_of_pattern(pattern: Pattern) -> PatternStatus:
     look, ended, remedy = pattern.look, pattern.ended, remedy_of_pattern(pattern)
     return PatternStatus(
         pattern=pattern.text,

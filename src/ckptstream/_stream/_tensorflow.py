@@ -7,12 +7,12 @@ from types import TracebackType
 
 import anyio
 
-from .._model import Checkpoint, Status
+from .._model import Checkpoint, Status, absolute
 from ..layouts import Layout, resolve
 from . import arguments as check
 from ._engine import Engine
 from ._stream import CheckpointStream
-from .arguments import Options, StrPath, TimeoutFn, WatcherChoice
+from .arguments import Options, RunPath, StrPath, TimeoutFn, WatcherChoice
 
 
 class PathStream:
@@ -56,7 +56,7 @@ class PathStream:
 
 
 def checkpoints_iterator(
-    checkpoint_dir: StrPath,
+    checkpoint_dir: RunPath,
     min_interval_secs: float = 0,
     timeout: float | None = None,
     timeout_fn: TimeoutFn | None = None,
@@ -91,12 +91,12 @@ def checkpoints_iterator(
         timeout_fn=check.timeout_function("timeout_fn", timeout_fn),
         watcher=check.watcher_choice("watcher", watcher),
     )
-    directory = check.directory("checkpoint_dir", checkpoint_dir)
-    return PathStream(CheckpointStream(Engine([directory], options)))
+    location = check.location("checkpoint_dir", checkpoint_dir)
+    return PathStream(CheckpointStream(Engine([location], options)))
 
 
 async def wait_for_new_checkpoint(
-    checkpoint_dir: StrPath,
+    checkpoint_dir: RunPath,
     last_checkpoint: StrPath | None = None,
     seconds_to_sleep: float = 1,
     timeout: float | None = None,
@@ -131,10 +131,10 @@ async def wait_for_new_checkpoint(
         poll_interval=check.seconds("seconds_to_sleep", seconds_to_sleep),
         watcher=check.watcher_choice("watcher", watcher),
     )
-    directory = check.directory("checkpoint_dir", checkpoint_dir)
+    location = check.location("checkpoint_dir", checkpoint_dir)
     if last_checkpoint is not None:
-        check.directory("last_checkpoint", last_checkpoint)
-    async with CheckpointStream(Engine([directory], options)) as stream:
+        check.directory("last_checkpoint", _path_of(last_checkpoint))
+    async with CheckpointStream(Engine([location], options)) as stream:
         begin = anyio.current_time()
         async for found in stream:
             if not _is_same(found, last_checkpoint):
@@ -149,11 +149,15 @@ async def wait_for_new_checkpoint(
 def _is_same(found: Checkpoint, last: StrPath | None) -> bool:
     if last is None or isinstance(last, Checkpoint):
         return found == last
-    return os.path.abspath(found.path) == os.path.abspath(last)
+    return absolute(found.path) == absolute(os.fspath(last))
+
+
+def _path_of(last: StrPath) -> StrPath:
+    return last.path if isinstance(last, Checkpoint) else last
 
 
 async def latest_checkpoint(
-    checkpoint_dir: StrPath,
+    checkpoint_dir: RunPath,
     latest_filename: str | None = None,
     *,
     layout: str | Layout = "auto",
@@ -187,9 +191,9 @@ async def latest_checkpoint(
         timeout=0.0,
         watcher=check.watcher_choice("watcher", watcher),
     )
-    directory = check.directory("checkpoint_dir", checkpoint_dir)
+    location = check.location("checkpoint_dir", checkpoint_dir)
     while True:
-        stream = CheckpointStream(Engine([directory], options))
+        stream = CheckpointStream(Engine([location], options))
         async for found in stream:
             return found.path
         if all(run.unanswered is None for run in stream.status().runs):

@@ -9,19 +9,21 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, TypeVar, cast
 
+from .._model import is_url
+from .._stores import Client, LocalLocation, Location, bucket_location, given_store
 from .._watchers import Watcher
 from ..layouts import Layout, PointerLayout, pointer_layouts
 
 T = TypeVar("T")
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
+RunPath: TypeAlias = "StrPath | Client"
 TimeoutFn: TypeAlias = Callable[[], "bool | Awaitable[bool]"]
 WatcherChoice: TypeAlias = 'Literal["auto", "inotify", "poll"] | Watcher'
 
 Done: TypeAlias = Literal["next", "explicit"]
 
 PINS = 8  # checkpoints of a run that are pinned before their turn comes
-POLL_INTERVAL = 1.0  # seconds between two looks where no events can be trusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Options:
     min_interval_secs: float = 0.0
     timeout: float | None = None
     timeout_fn: TimeoutFn | None = None
-    poll_interval: float = POLL_INTERVAL
+    poll_interval: float | None = None  # None: as the storage is
     watcher: WatcherChoice = "auto"
     cursor: str | None = None
     done: Done = "next"
@@ -114,30 +116,44 @@ def path_text(name: str, value: object) -> str:
             f"{name}={path!r} is not expanded: give os.path.expanduser({path!r}), "
             "or './~' for a directory of that name"
         )
-    if "://" in path:
-        what = "name a file" if name == "cursor" else "only mounted directories can be followed"
-        raise ValueError(f"{name}={path!r} is a URL: {what}")
+    if is_url(path) and name == "cursor":
+        raise ValueError(f"{name}={path!r} is a URL: name a file")
     return path
 
 
-def directories(values: tuple[object, ...]) -> list[str]:
-    """The paths that `follow` was given; one that is given twice is one run."""
+def location(name: str, value: object) -> Location:
+    """
+    Where one run lies; not where several do.
+
+    Raises:
+        ModuleNotFoundError: It is in an object store, and obstore is not installed.
+    """
+    if isinstance(value, Client):
+        return given_store(value)
+    path = path_text(name, value)
+    return bucket_location(name, path) if is_url(path) else LocalLocation(directory(name, path))
+
+
+def locations(values: tuple[object, ...]) -> list[Location]:
+    """What `follow` was given, patterns too; what is given twice is one run."""
     if not values:
         raise TypeError("checkpoint_dirs=() is empty: name at least one directory")
-    paths = [_one_or_more("checkpoint_dir", value) for value in values]
-    return list({path.rstrip("/"): path for path in reversed(paths)}.values())[::-1]
+    found = [_one_or_more("checkpoint_dir", value) for value in values]
+    return list({each.path.rstrip("/"): each for each in reversed(found)}.values())[::-1]
 
 
-def _one_or_more(name: str, value: object) -> str:
+def _one_or_more(name: str, value: object) -> Location:
+    if isinstance(value, Client):
+        return given_store(value)
     path = path_text(name, value)
-    if not is_pattern(path):
-        return directory(name, path)
+    if not is_pattern(path) or is_url(path):
+        return location(name, path)
     parts = path.split("/")
     if any("**" in part for part in parts):
         raise ValueError(f"{name}={path!r} holds '**': write a '*' for each level, such as '*/*'")
     if ".." in parts[next(i for i, part in enumerate(parts) if "*" in part) :]:
         raise ValueError(f"{name}={path!r} goes up again after a '*': write it without '..'")
-    return path
+    return LocalLocation(path)
 
 
 def seconds(name: str, value: object) -> float:
@@ -190,13 +206,17 @@ def count(name: str, value: object, least: int) -> int:
     return value
 
 
-def pins(name: str, value: object) -> int:
+def pins(name: str, value: object, runs: Iterable[Location]) -> int:
     """How many checkpoints of a run are pinned before their turn comes; 0: pins are not wanted."""
-    if isinstance(value, bool):
-        return PINS if value else 0
+    if value is False:
+        return 0
     if not isinstance(value, int):
         raise TypeError(f"{name}={value!r} is neither True nor False, nor a number of checkpoints")
-    return count(name, value, least=1)
+    remote = next((run.path for run in runs if is_url(run.path)), None)
+    if remote is not None:
+        remedy = "leave it out, and have the trainer keep more checkpoints"
+        raise ValueError(f"{name}={value!r}: an object store has no links ({remote!r}): {remedy}")
+    return PINS if value is True else count(name, value, least=1)
 
 
 def one_argument(name: str, value: T) -> T:

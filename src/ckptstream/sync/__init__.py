@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from .._model import Checkpoint
 from .._pins import BlockingPin, layout_of
-from .._stream import Done, StrPath, TimeoutFn, WatcherChoice
+from .._stream import Done, RunPath, StrPath, TimeoutFn, WatcherChoice
 from .._stream import checkpoints_iterator as _checkpoints_iterator
 from .._stream import follow as _follow
 from .._stream import latest_checkpoint as _latest_checkpoint
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def follow(
-    *checkpoint_dirs: StrPath,
+    *checkpoint_dirs: RunPath,
     layout: str | Layout = "auto",
     latest_only: bool = False,
     skip_existing: bool = False,
@@ -72,7 +72,7 @@ def follow(
 
 
 def checkpoints_iterator(
-    checkpoint_dir: StrPath,
+    checkpoint_dir: RunPath,
     min_interval_secs: float = 0,
     timeout: float | None = None,
     timeout_fn: TimeoutFn | None = None,
@@ -88,7 +88,7 @@ def checkpoints_iterator(
 
 
 def wait_for_new_checkpoint(
-    checkpoint_dir: StrPath,
+    checkpoint_dir: RunPath,
     last_checkpoint: StrPath | None = None,
     seconds_to_sleep: float = 1,
     timeout: float | None = None,
@@ -110,7 +110,7 @@ def wait_for_new_checkpoint(
 
 
 def latest_checkpoint(
-    checkpoint_dir: StrPath,
+    checkpoint_dir: RunPath,
     latest_filename: str | None = None,
     *,
     layout: str | Layout = "auto",

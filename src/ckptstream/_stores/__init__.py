@@ -1,0 +1,26 @@
+"""Where runs lie, what may be trusted there, and what a look may ask."""
+
+from ._address import bucket_location, given_store
+from ._bucket import BucketLocation, BucketStore
+from ._client import Client
+from ._local import LocalLocation, LocalStore
+from ._mounts import mount, mount_point, profile
+from ._protocol import Location, Profile, Store
+from ._snapshot import Snapshot
+
+__all__ = [
+    "BucketLocation",
+    "BucketStore",
+    "Client",
+    "LocalLocation",
+    "LocalStore",
+    "Location",
+    "Profile",
+    "Snapshot",
+    "Store",
+    "bucket_location",
+    "given_store",
+    "mount",
+    "mount_point",
+    "profile",
+]

@@ -1,0 +1,141 @@
+"""Object stores by `obstore`: how one is made from a URL, and what its errors say."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypedDict, cast, runtime_checkable
+
+
+class Object(TypedDict):
+    """What `obstore.ObjectMeta` says of one object."""
+
+    path: str
+    last_modified: datetime
+    size: int
+    e_tag: str | None
+    version: str | None
+
+
+@runtime_checkable
+class Client(Protocol):
+    """What is used of a store of obstore's."""
+
+    def list_with_delimiter(self, prefix: str | None = None) -> Any:
+        """The objects and the common prefixes one level below."""
+        ...
+
+    def head(self, path: str) -> Any:
+        """What one object is."""
+        ...
+
+    def get_range(self, path: str, *, start: int, length: int) -> Any:
+        """Some of its bytes."""
+        ...
+
+
+# By default a call to a server that is stuck is held up for three minutes.
+_CLIENT = {"timeout": "10s", "connect_timeout": "5s"}
+_RETRY: Any = {"max_retries": 1, "retry_timeout": timedelta(seconds=10)}
+_CLIENT_KEYS = frozenset(
+    "allow_http allow_invalid_certificates connect_timeout pool_idle_timeout proxy_ca_certificate "
+    "proxy_excludes proxy_url timeout user_agent".split()
+)
+_VARIABLES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_", "abfs": "AZURE_", "abfss": "AZURE_"}
+_ERRORS = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT}
+_WORDS = (
+    ("ConnectionRefused", errno.ECONNREFUSED, "the server refuses connections"),
+    ("169.254.", errno.EACCES, "no credentials were found"),
+    ("metadata.google.internal", errno.EACCES, "no credentials were found"),
+    ("TimedOut", errno.ETIMEDOUT, "the server does not answer in time"),
+    ("timed out", errno.ETIMEDOUT, "the server does not answer in time"),
+    ("dns error", errno.EHOSTUNREACH, "the server's name is not known"),
+    ("BadScheme", errno.EPROTONOSUPPORT, "plain http needs allow_http=true"),
+    ("MissingAccount", errno.EACCES, "no account: set AZURE_STORAGE_ACCOUNT_NAME"),
+    ("error sending request", errno.EIO, "the connection to the server broke"),
+)
+
+_clients: weakref.WeakValueDictionary[tuple[object, ...], Client] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def connect(url: str, options: Mapping[str, str]) -> Client:
+    """
+    The store at a URL, in a thread; runs in the same bucket share one, with its connections.
+
+    Args:
+        url: The bucket's.
+        options: As `obstore.store.from_url` and its `client_options` take them. What they do not
+            say comes from the environment.
+
+    Raises:
+        OSError: It cannot be made, as without an account's name.
+        ValueError: An option is not known.
+    """
+    # Credentials are no part of the key: only a hash of them is kept.
+    key = (url, hash(frozenset(options.items())), hash(frozenset(os.environ.items())))
+    with _lock:
+        client = _clients.get(key)
+        if client is None:
+            client = _clients[key] = _connect(url, options)
+        return client
+
+
+def _connect(url: str, options: Mapping[str, str]) -> Client:
+    from obstore.exceptions import UnknownConfigurationKeyError
+    from obstore.store import from_url
+
+    # Given some, obstore asks the environment for none of them.
+    prefix = _VARIABLES[url.partition(":")[0]]
+    named = {key: os.environ.get(prefix + key.upper()) for key in sorted(_CLIENT_KEYS)}
+    client: Any = {**_CLIENT, **{key: value for key, value in named.items() if value is not None}}
+    client |= {key: value for key, value in options.items() if key in _CLIENT_KEYS}
+    config: Any = {key: value for key, value in options.items() if key not in _CLIENT_KEYS}
+    try:
+        made = from_url(url, client_options=client, retry_config=_RETRY, **config)
+    except UnknownConfigurationKeyError:
+        names = ", ".join(map(repr, config))
+        raise ValueError(f"{url!r}: obstore does not know all of the options {names}") from None
+    except Exception as error:
+        raise storage_error(error, url) from None
+    return cast("Client", made)
+
+
+def storage_error(error: Exception, url: str) -> OSError:
+    """
+    What an error of obstore's means, without its text: that may hold a signed URL.
+
+    Raises:
+        Exception: *error* itself, if it is none of obstore's.
+    """
+    foreign = type(error).__module__.partition(".")[0] not in {"obstore", "builtins"}
+    if foreign or not (isinstance(error, (OSError, ValueError)) or _is_base(error)):
+        raise error
+    text = str(error)
+    status = re.search(r"status code: ([0-9]{3})([A-Za-z ]{0,40})", text)
+    if status is not None:
+        code = re.search(r"<Code>([A-Za-z]{1,60})</Code>", text)
+        words = f"{status[1]}{status[2].rstrip()}" + ("" if code is None else f", {code[1]}")
+        return OSError(_ERRORS.get(int(status[1]), errno.EIO), words, url)
+    if isinstance(error, OSError):
+        return OSError(error.errno or errno.ENOENT, "not there", url)
+    for sign, number, words in _WORDS:
+        if sign in text:
+            return OSError(number, words, url)
+    return OSError(errno.EIO, f"the object store raised {type(error).__name__}", url)
+
+
+def _is_base(error: Exception) -> bool:
+    from obstore.exceptions import BaseError
+
+    return isinstance(error, BaseError)
+
+
+def objects(listed: Any) -> tuple[Sequence[Object], Sequence[str]]:
+    """The objects and the common prefixes of a listing."""
+    return listed["objects"], listed["common_prefixes"]

@@ -1,0 +1,673 @@
+"""
+Runs in object stores: what is delivered of them, what is waited for, and what is refused.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import logging
+import os
+import pickle
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from buckets import SECRET, Proxy, Server, put
+from observing import SECONDS
+
+import ckptstream
+import ckptstream.sync
+from ckptstream import Checkpoint, CheckpointStream, PinUnsupported, follow
+from ckptstream._scan import Look, Request, look
+from ckptstream._stores import _bucket, bucket_location, given_store
+from ckptstream.layouts import pointer_layouts, resolve
+
+pytest.importorskip("obstore")
+anyio_tests = pytest.mark.anyio
+
+QUICK = 0.02  # seconds between two looks
+LAYOUT = "step_{step}/DONE"
+_numbers = itertools.count()
+
+Functions = Callable[..., Any]
+
+
+@pytest.fixture
+def memory() -> Any:
+    """
+    An object store in this process.
+    """
+    from obstore.store import MemoryStore
+
+    return MemoryStore()
+
+
+@pytest.fixture
+def bucket(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """
+    A bucket of its own, with all that is needed for it in the environment.
+    """
+    name = f"bucket-{next(_numbers)}"
+    server.make_bucket(name)
+    for key, value in server.environment.items():
+        monkeypatch.setenv(key, value)
+    return name
+
+
+@pytest.fixture
+def proxy(server: Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """
+    What the environment leads to.
+    """
+    proxy = Proxy(server)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+    yield proxy
+    proxy.close()
+
+
+def finish(store: Any, *steps: int, below: str = "") -> None:
+    """
+    Upload checkpoints, their markers last.
+    """
+    for step in steps:
+        put(store, f"{below}step_{step}/model.bin", b"weights")
+        put(store, f"{below}step_{step}/DONE")
+
+
+def quick(*runs: Any, **options: Any) -> CheckpointStream:
+    return follow(*runs, **{"layout": LAYOUT, "poll_interval": QUICK, **options})
+
+
+async def take(stream: CheckpointStream, count: int) -> list[Checkpoint]:
+    with anyio.fail_after(SECONDS):
+        return [await anext(stream) for _ in range(count)]
+
+
+@asynccontextmanager
+async def waiting(stream: CheckpointStream, words: str) -> AsyncIterator[None]:
+    """
+    While somebody waits for a checkpoint, and from the moment on in which it waits for *words*.
+    """
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(take, stream, 1)
+        with anyio.fail_after(SECONDS):
+            while words not in stream.status().runs[0].waiting_for:
+                await anyio.sleep(0.01)
+        yield
+
+
+# What is delivered.
+
+
+@anyio_tests
+async def test_a_run_by_its_url(server: Server, bucket: str) -> None:
+    """
+    In order, also what comes later, with URLs as paths.
+    """
+    run = f"s3://{bucket}/runs/7b"
+    store = server.store(bucket)
+    finish(store, 10, 9, below="runs/7b/")
+    stream = quick(run)
+
+    first = await take(stream, 2)
+    finish(store, 11, below="runs/7b/")
+    last = await take(stream, 1)
+
+    assert [9, 10, 11] == [ckpt.step for ckpt in first + last]
+    assert f"{run}/step_11" == last[0].path == str(last[0])
+    assert {run} == {ckpt.run for ckpt in first + last}
+
+
+@anyio_tests
+async def test_a_store_that_the_user_has_made(server: Server, bucket: str) -> None:
+    """
+    Its prefix is the run, and its credentials are nobody's business.
+    """
+    finish(server.store(bucket), 1, below="runs/7b/")
+    stream = quick(server.store(bucket, prefix="runs/7b"))
+
+    [ckpt] = await take(stream, 1)
+
+    assert f"s3://{bucket}/runs/7b/step_1" == ckpt.path
+
+
+@anyio_tests
+async def test_several_runs_in_buckets_and_in_directories(memory: Any, run: Path) -> None:
+    """
+    One stream over all of them.
+    """
+    finish(memory, 1)
+    (run / "step_2").mkdir()
+    (run / "step_2/DONE").touch()
+
+    found = await take(quick(memory, run), 2)
+
+    assert {1, 2} == {ckpt.step for ckpt in found}
+
+
+@anyio_tests
+async def test_written_again_it_is_a_new_checkpoint(memory: Any) -> None:
+    """
+    Its ETag tells, though size and second are the same.
+    """
+    finish(memory, 1)
+    stream = quick(memory)
+
+    [first] = await take(stream, 1)
+    put(memory, "step_1/DONE")
+    [second] = await take(stream, 1)
+
+    assert (first.path, first.step) == (second.path, second.step)
+    assert first.generation != second.generation
+
+
+@anyio_tests
+async def test_the_generation_is_the_same_for_every_stream(memory: Any) -> None:
+    """
+    A cursor compares it with that of another process.
+    """
+    finish(memory, 1)
+
+    [first] = await take(quick(memory), 1)
+    [second] = await take(quick(memory), 1)
+
+    assert first == second
+    assert first == pickle.loads(pickle.dumps(first))
+
+
+@anyio_tests
+async def test_what_was_done_is_remembered(
+    server: Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    By the URL, whatever the working directory is.
+    """
+    finish(server.store(bucket), 1, 2)
+    cursor = tmp_path / "evals.db"
+
+    async with quick(f"s3://{bucket}", cursor=cursor, timeout=0) as stream:
+        first = [ckpt.step async for ckpt in stream]
+    monkeypatch.chdir(tmp_path)
+    finish(server.store(bucket), 3)
+    async with quick(f"s3://{bucket}", cursor=cursor, timeout=0) as stream:
+        second = [ckpt.step async for ckpt in stream]
+
+    assert ([1, 2], [3]) == (first, second)
+
+
+@anyio_tests
+async def test_functions_of_tensorflow(server: Server, bucket: str) -> None:
+    """
+    They give URLs.
+    """
+    finish(server.store(bucket), 1, 2)
+    url = f"s3://{bucket}"
+
+    latest = await ckptstream.latest_checkpoint(url, layout=LAYOUT)
+    same = await ckptstream.wait_for_new_checkpoint(url, latest, timeout=0, layout=LAYOUT)
+
+    assert (f"{url}/step_2", None) == (latest, same)
+
+
+def test_the_blocking_twin(memory: Any) -> None:
+    """
+    The same, without an event loop.
+    """
+    finish(memory, 1, 2)
+
+    stream = ckptstream.sync.follow(memory, layout=LAYOUT, timeout=0)
+
+    assert [1, 2] == [ckpt.step for ckpt in stream]
+
+
+# Evidence.
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "before", "last"),
+    [
+        ("hf", "checkpoint-1", {"config.json": b"{}", "model.bin": b"x"}, "trainer_state.json"),
+        ("orbax", "1", {"default/_METADATA": b"{}", "default/d/x": b"x"}, "commit_success.txt"),
+        ("dcp", "step-1", {"__0_0.distcp": b"x"}, ".metadata"),
+        (LAYOUT, "step_1", {"model.bin": b"x"}, "DONE"),
+    ],
+)
+@anyio_tests
+async def test_the_marker_decides(
+    memory: Any, layout: str, name: str, before: dict[str, bytes], last: str
+) -> None:
+    """
+    Whatever else is there: in a bucket directories fill up under their final names.
+    """
+    for file, content in before.items():
+        put(memory, f"{name}/{file}", content)
+    stream = quick(memory, layout=layout)
+
+    async with waiting(stream, last):
+        put(memory, f"{name}/{last}", b'{"global_step": 1}')
+
+    assert stream.status().runs[0].newest is not None
+
+
+@anyio_tests
+async def test_a_rename_proves_nothing(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What is finished elsewhere when it has its name is finished here when it has settled.
+    """
+    monkeypatch.setattr(_bucket, "SETTLE", 0.2)
+    put(memory, "checkpoint_1/checkpoint")
+    stream = quick(memory, layout="t5x")
+
+    async with waiting(stream, "settled"):
+        put(memory, "checkpoint_1/target.bin")
+        asked = time.monotonic()
+
+    assert time.monotonic() - asked >= 0.2
+
+
+@anyio_tests
+async def test_a_pointer_is_read(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    `latest` as DeepSpeed writes it, after which the data must settle.
+    """
+    monkeypatch.setattr(_bucket, "SETTLE", 0.05)
+    put(memory, "global_step1/mp_rank_00_model_states.pt")
+    stream = quick(memory, layout="deepspeed")
+
+    async with waiting(stream, "latest"):
+        put(memory, "latest", b"global_step1")
+
+    assert stream.status().runs[0].newest is not None
+
+
+class Counted:
+    """
+    A store, and what it was asked.
+    """
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.asked = Counter[str]()
+
+    def list_with_delimiter(self, prefix: str | None = None) -> Any:
+        self.asked["list"] += 1
+        return self._store.list_with_delimiter(prefix)
+
+    def head(self, path: str) -> Any:
+        self.asked["head"] += 1
+        return self._store.head(path)
+
+    def get_range(self, path: str, *, start: int, length: int) -> Any:
+        self.asked["get"] += 1
+        return self._store.get_range(path, start=start, length=length)
+
+
+def test_each_request_is_paid_for(memory: Any) -> None:
+    """
+    A look that finds nothing new asks for one listing, and whether the newest three are the same;
+    one that finds something lists that.
+    """
+    finish(memory, *range(20))
+    store = Counted(memory)
+    layout = resolve(LAYOUT)
+    first = Request(
+        location=given_store(store),
+        layout=layout,
+        pointers=pointer_layouts(layout),
+        pointed=(),
+        entries={},
+        unfinished=(),
+        newest=(),
+        hints={},
+        full=True,
+        thorough=False,
+        ground=None,
+        subscription=None,
+        why_poll="",
+        trust_any=False,
+        clock=time.monotonic,
+    )
+
+    def asked(request: Request) -> tuple[Look, Counter[str]]:
+        store.asked.clear()
+        found = look(request, lambda: None)
+        return found, Counter(store.asked)
+
+    found, _ = asked(first)
+    newest = ("step_17", "step_18", "step_19")
+    again = first._replace(entries=found.changed, newest=newest, ground=found.ground)
+    quiet, then = asked(again)
+    finish(memory, 20)
+    news, after = asked(again)
+
+    assert (20, 0, ["step_20"]) == (len(found.changed), len(quiet.changed), list(news.changed))
+    assert Counter(list=1, head=3) == then
+    assert Counter(list=2, head=3) == after
+
+
+@anyio_tests
+async def test_it_is_polled(memory: Any) -> None:
+    """
+    `status()` says so and why, though events were asked for.
+    """
+    finish(memory, 1)
+    stream = quick(memory, watcher="inotify")
+
+    await take(stream, 1)
+    [run] = stream.status().runs
+
+    assert ("poll", "an object store is asked, it does not tell") == (
+        run.watcher,
+        run.watcher_reason,
+    )
+
+
+# What is waited for.
+
+
+@anyio_tests
+@pytest.mark.parametrize("bucket_there", [True, False])
+async def test_what_is_not_there_yet(server: Server, bucket: str, bucket_there: bool) -> None:
+    """
+    Neither the run, nor its bucket.
+    """
+    name = bucket if bucket_there else f"{bucket}-later"
+    stream = quick(f"s3://{name}/runs/7b")
+
+    async with waiting(stream, "not there yet"):
+        if not bucket_there:
+            server.make_bucket(name)
+        finish(server.store(name), 1, below="runs/7b/")
+
+
+@anyio_tests
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (403, "403 Forbidden, Wrong"),
+        (429, "429 Too Many Requests"),
+        (500, "500 Internal Server Error"),
+        (503, "503 Service Unavailable"),
+    ],
+)
+async def test_a_server_that_answers_an_error(
+    server: Server, bucket: str, proxy: Proxy, status: int, reason: str
+) -> None:
+    """
+    It is asked again until it has recovered, and `status()` has the reason.
+    """
+    finish(server.store(bucket), 1)
+    proxy.status = status
+    stream = quick(f"s3://{bucket}")
+
+    async with waiting(stream, f"cannot be read ({reason}"):
+        proxy.status = None
+
+    assert stream.status().runs[0].newest is not None
+
+
+@anyio_tests
+async def test_a_server_that_breaks_in_the_middle(
+    server: Server, bucket: str, proxy: Proxy
+) -> None:
+    """
+    Nothing is lost, and nothing comes twice.
+    """
+    finish(server.store(bucket), 1)
+    stream = quick(f"s3://{bucket}")
+    [first] = await take(stream, 1)
+    proxy.status = 503
+
+    async with waiting(stream, "503"):
+        finish(server.store(bucket), 2)
+        proxy.status = None
+
+    newest = stream.status().runs[0].newest
+    assert newest is not None
+    assert ([1, 2], 0) == ([first.step, newest.step], stream.status().runs[0].missed_count)
+
+
+@anyio_tests
+async def test_a_server_that_is_down(
+    server: Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It is waited for, with the reason, and is heard of when it is up.
+    """
+    finish(server.store(bucket), 1)
+    gone = Proxy(server)
+    gone.close()
+    stream = quick(f"s3://{bucket}?endpoint={gone.endpoint}")
+
+    async with waiting(stream, "refuses connections"):
+        monkeypatch.setattr("http.server.ThreadingHTTPServer.allow_reuse_address", True)
+        again = Proxy(server, port=int(gone.endpoint.rpartition(":")[2]))
+
+    again.close()
+    assert stream.status().runs[0].newest is not None
+
+
+@anyio_tests
+async def test_a_server_that_is_silent(bucket: str) -> None:
+    """
+    It takes the call and never answers: that is said, too.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"s3://{bucket}?endpoint=http://127.0.0.1:{silent.getsockname()[1]}&timeout=100ms"
+        stream = quick(url)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anext, stream)
+            with anyio.fail_after(SECONDS):
+                while "does not answer in time" not in str(stream.status()):
+                    await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+
+
+@anyio_tests
+async def test_cancelled_at_once(bucket: str) -> None:
+    """
+    Though the server takes the call and never answers; the call ends in its own thread.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"s3://{bucket}?endpoint=http://127.0.0.1:{silent.getsockname()[1]}&timeout=500ms"
+        stream = quick(url)
+        began = time.monotonic()
+        with anyio.move_on_after(0.1) as scope:
+            await anext(stream)
+        took = time.monotonic() - began
+        await stream.aclose()
+
+    assert scope.cancelled_caught
+    assert took < 0.4
+
+
+@anyio_tests
+async def test_the_event_loop_goes_on_while_the_server_is_silent(bucket: str) -> None:
+    """
+    No call is made in it.
+    """
+    ticks = 0
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"s3://{bucket}?endpoint=http://127.0.0.1:{silent.getsockname()[1]}&timeout=500ms"
+        with anyio.move_on_after(0.3):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(anext, quick(url))
+                while True:
+                    await anyio.sleep(0.01)
+                    ticks += 1
+
+    assert ticks >= 10
+
+
+# Secrets.
+
+
+@anyio_tests
+async def test_secrets_are_never_shown(
+    server: Server, bucket: str, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    Not those in a URL, nor what a server says, whatever goes wrong.
+    """
+    caplog.set_level(logging.DEBUG)
+    proxy.status = 403
+    url = f"s3://{bucket}/runs?secret_access_key={SECRET}&access_key_id={SECRET}"
+    stream = quick(url)
+
+    put(server.store(bucket), "runs/step_1/DONE")
+    async with waiting(stream, "403"):
+        shown = [repr(stream), str(stream.status()), repr(stream.status()), caplog.text]
+        shown.append(stream.status()._repr_html_())
+        proxy.status = None
+        runs = [run.run for run in stream.status().runs]
+
+    assert [f"s3://{bucket}/runs"] == runs
+    assert not [text for text in shown if SECRET in text]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"s3://user:{SECRET}@bucket/run",
+        f"s3://bucket/run/*?secret_access_key={SECRET}",
+        f"ftp://user:{SECRET}@host/run?token={SECRET}",
+        f"s3://bucket//run?token={SECRET}",
+        f"s3://bucket/run?{SECRET}",
+        f"s3://?token={SECRET}",
+    ],
+)
+def test_an_error_about_a_url_does_not_show_secrets(url: str) -> None:
+    """
+    What is refused may hold one.
+    """
+    with pytest.raises(ValueError, match=r"checkpoint_dir='[a-z0-9]+://") as raised:
+        follow(url)
+
+    assert SECRET not in str(raised.value)
+
+
+@anyio_tests
+async def test_an_option_that_is_not_known(bucket: str) -> None:
+    """
+    Named, without its value.
+    """
+    with pytest.raises(ValueError, match="does not know all of the options 'colour'") as raised:
+        await take(quick(f"s3://{bucket}?colour={SECRET}"), 1)
+
+    assert SECRET not in str(raised.value)
+
+
+# What is refused.
+
+
+CKPT = Checkpoint("s3://bucket/runs/7b/step_1", 1, "s3://bucket/runs/7b", "hf", "1")
+
+
+@pytest.mark.parametrize("use", [os.fspath, open, Path], ids=["fspath", "open", "Path"])
+def test_it_is_no_file(use: Functions) -> None:
+    """
+    Where a file's path is asked for, the error says what to use.
+    """
+    with pytest.raises(TypeError, match=r"is in an object store.*from_url"):
+        use(CKPT)
+
+
+def test_it_cannot_be_pinned() -> None:
+    """
+    Neither by async code nor by blocking code, nor by a stream.
+    """
+    for pin in (ckptstream.pin, ckptstream.sync.pin):
+        with pytest.raises(PinUnsupported, match="an object store has no hard links; copy it"):
+            pin(CKPT)
+    with pytest.raises(ValueError, match="pin=True: an object store has no links"):
+        follow("s3://bucket/run", pin=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("ftp://host/run", "is a URL: followed are s3://, gs://, az://"),
+        ("file:///runs/7b", "is a URL: followed are"),
+        ("s3://bucket/runs/*", "is a pattern: in a bucket, name each run"),
+        ("s3://", "names no bucket"),
+        ("s3:///run", "names no bucket"),
+        ("gs://bucket//run", "is no plain path"),
+        ("gs://bucket/../run", "is no plain path"),
+        ("az://bucket/run?region", "has options that are not like"),
+    ],
+)
+def test_urls_that_cannot_be_followed(url: str, message: str) -> None:
+    """
+    Refused by the call itself.
+    """
+    with pytest.raises(ValueError, match=message.replace("?", r"\?")):
+        follow(url)
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    One clear error says what to install.
+    """
+    real = importlib.util.find_spec
+
+    def find_spec(name: str, package: str | None = None) -> object:
+        return None if name == "obstore" else real(name, package)
+
+    monkeypatch.setattr("importlib.util.find_spec", find_spec)
+
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'ckptstream\[object-store\]'"):
+        follow("s3://bucket/run")
+
+
+def test_the_same_run_is_one(memory: Any) -> None:
+    """
+    However often it is named, with a slash at its end or without one.
+    """
+    stream = follow("gs://bucket/run", "gs://bucket/run/", memory, memory)
+
+    assert 2 == len(stream.status().runs)
+
+
+@anyio_tests
+async def test_an_account_that_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Azure needs one: `status()` says how to name it.
+    """
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    stream = quick("az://container/runs/7b")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anext, stream)
+        with anyio.fail_after(SECONDS):
+            while "set AZURE_STORAGE_ACCOUNT_NAME" not in str(stream.status()):
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("url", "path", "lane"),
+    [
+        ("s3://bucket", "s3://bucket", "s3://bucket"),
+        ("gs://bucket/runs/7b/", "gs://bucket/runs/7b", "gs://bucket"),
+        ("az://container/run?timeout=5s", "az://container/run", "az://container"),
+        (
+            "abfss://container@account.dfs.core.windows.net/run",
+            "abfss://container@account.dfs.core.windows.net/run",
+            "abfss://container@account.dfs.core.windows.net",
+        ),
+    ],
+)
+def test_what_a_url_names(url: str, path: str, lane: str) -> None:
+    """
+    The run, without options; runs in one bucket hang together.
+    """
+    location = bucket_location("checkpoint_dir", url)
+
+    assert (path, lane, path) == (location.path, location.lane(), location.absolute())

@@ -1,0 +1,287 @@
+"""
+What every store answers alike: the local filesystem, obstore's memory, and S3.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from buckets import Server, put
+
+from ckptstream._stores import BucketLocation, LocalLocation, Location, Store
+
+_numbers = itertools.count()
+
+
+@dataclass
+class Place:
+    """
+    A run in some store, and how its files are written.
+    """
+
+    location: Location
+    write: Callable[[str, bytes], None]
+    delete: Callable[[str], None]
+
+    def open(self) -> Store:
+        """
+        For one look.
+        """
+        return self.location.open(self.location.profile(), lambda: None)
+
+
+def local(path: Path) -> Place:
+    def write(name: str, content: bytes) -> None:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+
+    return Place(LocalLocation(str(path)), write, lambda name: os.remove(path / name))
+
+
+def bucket(store: Any, prefix: str) -> Place:
+    return Place(
+        BucketLocation("s3://bucket/runs", prefix, client=store),
+        lambda name, content: put(store, f"{prefix}/{name}".strip("/"), content),
+        lambda name: store.delete(f"{prefix}/{name}".strip("/")),
+    )
+
+
+@pytest.fixture(params=["local", "memory", "s3", "s3, all of a bucket"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """
+    An empty run.
+    """
+    if request.param == "local":
+        return local(tmp_path)
+    pytest.importorskip("obstore")
+    if request.param == "memory":
+        from obstore.store import MemoryStore
+
+        return bucket(MemoryStore(), "runs/7b")
+    server: Server = request.getfixturevalue("server")
+    name = f"contract-{next(_numbers)}"
+    server.make_bucket(name)
+    return bucket(server.store(name), "" if "all" in request.param else "runs/7b")
+
+
+def test_names_are_those_at_the_location_itself(place: Place) -> None:
+    """
+    Files and directories, of this run alone, and none twice.
+    """
+    place.write("step-1/model.bin", b"x")
+    place.write("step-1/deep/er", b"x")
+    place.write("latest", b"step-1")
+
+    assert ["latest", "step-1"] == sorted(place.open().names())
+
+
+def test_a_listing_is_in_order_and_of_one_level(place: Place) -> None:
+    """
+    What is not there, and a file, list as empty.
+    """
+    for name in ("b", "a", "c/d"):
+        place.write(f"step-1/{name}", b"x")
+    store = place.open()
+
+    assert ("a", "b", "c") == store.list("step-1")
+    assert ((), (), ("d",)) == (
+        store.list("step-2"),
+        store.list("step-1/a"),
+        store.list("step-1/c"),
+    )
+
+
+def test_a_prefix_of_a_name_is_another_name(place: Place) -> None:
+    """
+    `step-1` is not `step-10`.
+    """
+    place.write("step-10/model.bin", b"x")
+    store = place.open()
+
+    assert (None, (), False) == (store.stat("step-1"), store.list("step-1"), store.has("step-1"))
+
+
+def test_a_hundred_and_more_names(place: Place) -> None:
+    """
+    All of them, though a server may answer in pages.
+    """
+    for number in range(120):
+        place.write(f"step-{number}/DONE", b"x")
+
+    assert 120 == len(place.open().names())
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_what_is_said_of_a_file_and_of_a_directory(place: Place, listed: bool) -> None:
+    """
+    The same, whether the run was listed before or not.
+    """
+    place.write("ckpt_1.pt", b"12345")
+    place.write("step-1/DONE", b"")
+    store = place.open()
+    if listed:
+        store.names()
+
+    sizes = {
+        name: None if found is None else (found.size if not found.is_directory else "directory")
+        for name in ("ckpt_1.pt", "step-1", "step-1/DONE", "step-1/no", "no", "no/no")
+        for found in [store.stat(name)]
+    }
+
+    assert {
+        "ckpt_1.pt": 5,
+        "step-1": "directory",
+        "step-1/DONE": 0,
+        "step-1/no": None,
+        "no": None,
+        "no/no": None,
+    } == sizes
+    assert (True, True, False) == (store.has("ckpt_1.pt"), store.has("step-1"), store.has("no"))
+
+
+def test_asking_again_says_the_same(place: Place) -> None:
+    """
+    Of a file that has not changed, by a listing or by itself, in this look and in the next one.
+    """
+    place.write("step-1/DONE", b"x")
+    store = place.open()
+    store.list("step-1")
+    first = store.stat("step-1/DONE")
+
+    assert [first] * 3 == [
+        store.stat("step-1/DONE", again=True),
+        place.open().stat("step-1/DONE"),
+        place.open().stat("step-1/DONE", again=True),
+    ]
+
+
+def test_asking_again_sees_what_has_changed(place: Place) -> None:
+    """
+    Written again with as many bytes, in the same second; and deleted.
+    """
+    place.write("step-1/DONE", b"first")
+    store = place.open()
+    store.list("step-1")
+    first = store.stat("step-1/DONE")
+
+    time.sleep(0.01)  # Filesystems have clocks of 4 ms.
+    place.write("step-1/DONE", b"other")
+    second = store.stat("step-1/DONE", again=True)
+    place.delete("step-1/DONE")
+
+    assert second not in {first, None}
+    assert store.stat("step-1/DONE", again=True) is None
+
+
+def test_bytes_of_a_file(place: Place) -> None:
+    """
+    Its beginning, its middle and its end, and no more than there are.
+    """
+    place.write("step-1/file", b"0123456789")
+    place.write("step-1/empty", b"")
+    store = place.open()
+
+    asked = [(0, 3), (0, 99), (-3, 3), (-99, 99), (4, 2), (8, 9)]
+    read = [store.read("step-1/file", start, size) for start, size in asked]
+
+    assert [b"012", b"0123456789", b"789", b"0123456789", b"45", b"89"] == read
+    assert (b"", b"") == (store.read("step-1/empty", 0, 9), store.read("step-1/empty", -9, 9))
+    assert (None, None) == (store.read("step-1", 0, 9), store.read("step-1/no", 0, 9))
+
+
+def test_a_pointer_is_what_a_file_says(place: Place) -> None:
+    """
+    None where there is no such file.
+    """
+    place.write("latest", b"step-1\n")
+    store = place.open()
+
+    assert (b"step-1\n", None) == (store.pointer("latest", 99), store.pointer("last", 99))
+
+
+def test_what_comes_after_a_pointer_was_read_is_listed(place: Place) -> None:
+    """
+    It may be what the pointer names.
+    """
+    place.write("latest", b"step-1")
+    store = place.open()
+    store.pointer("latest", 99)
+    place.write("step-1/DONE", b"x")
+
+    assert ["latest", "step-1"] == sorted(store.names())
+
+
+def test_strange_names(place: Place) -> None:
+    """
+    Listed, asked and read like any other.
+    """
+    names = ["epoch=0-step=1.ckpt", "a b", "100%", "~x", "ü", "{step}", "a+b"]
+    for name in names:
+        place.write(f"step-1/{name}", name.encode())
+    store = place.open()
+
+    assert tuple(sorted(names)) == store.list("step-1")
+    assert [name.encode() for name in names] == [store.read(f"step-1/{n}", 0, 99) for n in names]
+
+
+def test_each_answer_is_a_sign_of_life(place: Place) -> None:
+    """
+    Storage that is slow does not hang.
+    """
+    place.write("step-1/DONE", b"x")
+    alive = list[None]()
+    store = place.location.open(place.location.profile(), lambda: alive.append(None))
+
+    for ask in (lambda: store.list("step-1"), lambda: store.read("step-1/DONE", 0, 9)):
+        before = len(alive)
+        ask()
+        assert len(alive) > before
+
+
+def test_a_run_that_is_not_there(tmp_path: Path) -> None:
+    """
+    It is told from an empty one by an error; and a bucket has no empty ones.
+    """
+    pytest.importorskip("obstore")
+    from obstore.store import MemoryStore
+
+    for place in (local(tmp_path / "none"), bucket(MemoryStore(), "runs/7b")):
+        with pytest.raises(FileNotFoundError):
+            place.open().names()
+        assert ((), None) == (place.open().list(""), place.open().stat("step-1"))
+
+
+def test_a_file_where_the_run_belongs(tmp_path: Path) -> None:
+    """
+    It is no directory.
+    """
+    pytest.importorskip("obstore")
+    from obstore.store import MemoryStore
+
+    (tmp_path / "file").touch()
+    store = MemoryStore()
+    put(store, "runs/7b")
+
+    with pytest.raises(NotADirectoryError):
+        local(tmp_path / "file").open().names()
+    with pytest.raises(NotADirectoryError):
+        bucket(store, "runs/7b").open().names()
+
+
+def test_an_empty_directory_that_a_console_has_made(server: Server) -> None:
+    """
+    An object whose key ends with a slash: a directory, and nothing in it.
+    """
+    server.make_bucket("console")
+    request = urllib.request.Request(f"{server.endpoint}/console/runs/", data=b"", method="PUT")
+    urllib.request.urlopen(request).close()
+
+    assert [] == bucket(server.store("console"), "runs").open().names()

@@ -105,10 +105,23 @@ def test_a_directory_without_a_pointer(run: Run) -> None:
 
 def test_a_directory_where_renames_are_not_atomic(run: Run) -> None:
     """
-    It may be a bucket, of which the objects come in any order: it has to settle.
+    It may be a bucket, of which the objects come in any order, unless Composer's link is there.
     """
     name = upload(run, 10, at=1000)
     bucket = Run(run.root, run.layout, rename_is_atomic=False)
+    assert NOT_NAMED == bucket.judge(name, settled=True).missing
 
+    (run.root / "latest-rank0.pt").symlink_to(name)
     assert SETTLES == bucket.judge(name).missing
     assert bucket.judge(name, settled=True).missing is None
+
+
+def test_a_directory_in_a_bucket(run: Run) -> None:
+    """
+    The first one, too, is finished when it is named.
+    """
+    name = upload(run, 10, at=1000)
+    bucket = Run(run.root, run.layout, rename_is_atomic=False)
+    point(run, name, at=1001)
+
+    assert bucket.judge(name).missing is None

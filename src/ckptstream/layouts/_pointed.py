@@ -25,19 +25,19 @@ class Pointed:
             it does not count for what was finished before, and written again since.
         last: Nothing of a save comes after the pointer: where only a part of what it names is newer
             than itself, that is being written again.
-        optional: Whether there may be no pointer at all. Then it has settled, if renames are not
-            atomic; and what was found finished does not need one that comes later.
+        unless: If there may be no pointer, what lies beside it instead, where renames are not atomic;
+            there it has settled, too. What was found finished needs no pointer that comes later.
         written: Which of the data nobody but the trainer writes; all of it if there is none.
     """
 
     later: bool = False
     last: bool = False
-    optional: bool = False
+    unless: str = ""
     written: tuple[str, ...] = ()
 
     def lacking(self, subject: Subject) -> str | None:
         """That the pointer does not name it."""
-        if self.optional and not self._is_wanted(subject):
+        if self.unless and not self._is_wanted(subject):
             return Renamed().lacking(subject)
         names = [name for name, _ in subject.pointing()] if subject.renewed else []
         if subject.evidence.named and (not subject.renewed or subject.name in names):
@@ -55,9 +55,12 @@ class Pointed:
 
     def _is_wanted(self, subject: Subject) -> bool:
         """Whether there is a pointer, and it was not found finished without one."""
-        if subject.evidence.before is not None and not subject.renewed:
+        evidence = subject.evidence
+        if evidence.before is not None and not subject.renewed:
             return False
-        return subject.evidence.stat(subject.pointer) is not None
+        if evidence.stat(subject.pointer) is not None:
+            return True
+        return not evidence.rename_is_atomic and evidence.stat(self.unless) is None
 
     def _mixed(self, subject: Subject) -> str | None:
         """That there are files of two saves, as far as the pointer's time tells."""

@@ -131,8 +131,8 @@ TORCHTITAN = Described(
 # `latest-rank0.pt` moves before the old file goes. In a bucket, and where one is mirrored or
 # mounted, there is a file with the name instead, `latest-rank0.pt.symlink`, which is uploaded when
 # all the rest is there, and not for each. Nothing else is in order there: `.metadata` may come
-# before the shards, so that a directory of which that is all is whole by its looks before the first
-# such file. And if checkpoints are uploaded again that file may come before the new ones, because
+# before the shards. So where renames are not atomic there must be that file or the link; in a
+# mirror of a bucket a directory may look whole before there is the first such file. And if checkpoints are uploaded again that file may come before the new ones, because
 # the old ones are there.
 # Source: mosaicml/composer `composer/callbacks/checkpoint_saver.py` (`_save_checkpoint`),
 # `composer/utils/checkpoint.py` (`get_save_filename`, `_write_checkpoint_file`),
@@ -144,7 +144,7 @@ COMPOSER = Described(
     r"(?:(?P<part>-rank[0-9]+)(?P<end>\.pt|\.tar|\.tar\.[a-z]+|\.tgz|\.pt\.[a-z]+))?",
     lead=r"\g<stem>-rank0\g<end>",
     file=(Holds(""), Footers(), Settled(named=True)),
-    directory=(*WHOLE_DCP, Pointed(later=True, optional=True)),
+    directory=(*WHOLE_DCP, Pointed(later=True, unless="latest-rank0.pt")),
     data=(SHARDS,),
     own=(r"\.metadata",),
     pointer_file=Pointer("latest-rank0.pt.symlink", paths=True),

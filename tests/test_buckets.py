@@ -284,6 +284,28 @@ async def test_a_pointer_is_read(memory: Any, monkeypatch: pytest.MonkeyPatch) -
     assert stream.status().runs[0].newest is not None
 
 
+@pytest.mark.parametrize("layout", ["composer", "auto"])
+@anyio_tests
+async def test_a_file_in_place_of_a_link(
+    memory: Any, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    """
+    Composer's comes when all else is there; `.metadata` may come before the shards.
+    """
+    monkeypatch.setattr(_bucket, "SETTLE", 0.05)
+    put(memory, "ep0-ba1/.metadata")
+    put(memory, "ep0-ba1/__0_0.distcp")
+    stream = quick(memory, layout=layout)
+
+    async with waiting(stream, "not named by 'latest-rank0.pt.symlink' yet"):
+        put(memory, "ep0-ba1/__1_0.distcp")
+        await anyio.sleep(0.2)
+        assert stream.status().runs[0].newest is None
+        put(memory, "latest-rank0.pt.symlink", b"my-run/checkpoints/ep0-ba1")
+
+    assert stream.status().runs[0].newest is not None
+
+
 @anyio_tests
 async def test_it_is_polled(memory: Any) -> None:
     """

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from buckets import Server, moto
+from servers import Azurite, FakeGCS, SeaweedFS, serving
 from steering import VirtualLoop
 from sweeping import Sweep, sweep_of
 from trio.testing import MockClock
@@ -107,6 +108,33 @@ def server() -> Iterator[Server]:
     An S3 server, started once for whoever asks.
     """
     with moto() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """
+    An S3 server that checks signatures; a process of its own.
+    """
+    with serving(SeaweedFS, tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+    """
+    An Azure server; a process of its own.
+    """
+    with serving(Azurite, tmp_path_factory.mktemp("azurite")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeGCS]:
+    """
+    A server of Google Cloud Storage's; a process of its own.
+    """
+    with serving(FakeGCS, tmp_path_factory.mktemp("gcs")) as server:
         yield server
 
 

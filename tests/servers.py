@@ -48,7 +48,7 @@ class ObjectServer(Protocol):
     What the contract needs of one.
     """
 
-    def store(self, bucket: str) -> Any:
+    def store(self, bucket: str, **options: Any) -> Any:
         """
         A store of obstore's in its one bucket.
         """
@@ -250,7 +250,7 @@ class Azurite:
             headers={**headers, "Authorization": f"SharedKey {AZURE_ACCOUNT}:{key}"},
         )
 
-    def store(self, bucket: str) -> Any:
+    def store(self, bucket: str, **options: Any) -> Any:
         """
         A store of obstore's in a container.
         """
@@ -302,7 +302,7 @@ class FakeGCS:
         headers = {"Content-Type": "application/json"}
         ask(f"{self.endpoint}/storage/v1/b?project=p", body, headers=headers)
 
-    def store(self, bucket: str) -> Any:
+    def store(self, bucket: str, **options: Any) -> Any:
         """
         A store of obstore's in a bucket.
         """

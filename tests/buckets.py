@@ -128,7 +128,7 @@ class Proxy:
         status: What it answers with; None: what the server says.
         code: What it then says is wrong.
         listing: What becomes of a listing. "cut": the connection ends in its middle; "truncated":
-            its second half is missing; "stale": it is what it was when `remember` was called.
+            its second half is missing.
         asked: All requests.
         holding: How many requests wait for `release`, after `hold`.
     """
@@ -139,8 +139,6 @@ class Proxy:
         self.listing = ""
         self.asked: list[str] = []
         self.holding = 0
-        self._remembered: dict[str, Answer] = {}
-        self._remembers = False
         self._released = threading.Event()
         self._released.set()
         proxy = self
@@ -188,12 +186,6 @@ class Proxy:
         self._released.wait()
         self.holding -= 1
 
-    def remember(self) -> None:
-        """
-        Keep each listing that is asked for, until stale ones are wanted.
-        """
-        self._remembers = True
-
     def answer(self, url: str, asked: http.server.BaseHTTPRequestHandler) -> Answer:
         """
         Status, headers and body.
@@ -202,19 +194,13 @@ class Proxy:
             words = f"<Code>{self.code}</Code><Message>{SECRET}</Message>"
             body = f"<Error>{words}</Error>".encode()
             return self.status, {"Content-Length": str(len(body))}, body
-        if "list-type=2" not in url:
-            return passed_on(url, asked)
-        if self.listing == "stale" and url in self._remembered:
-            return self._remembered[url]
-        status, headers, body = answer = passed_on(url, asked)
-        if self._remembers and self.listing != "stale":
-            self._remembered[url] = answer
+        answer = status, headers, body = passed_on(url, asked)
+        if not self.listing or "list-type=2" not in url:
+            return answer
         half = body[: len(body) // 2]
-        if self.listing == "cut":
-            return status, headers, half
         if self.listing == "truncated":
-            return status, {**headers, "Content-Length": str(len(half))}, half
-        return answer
+            headers["Content-Length"] = str(len(half))
+        return status, headers, half
 
     def close(self) -> None:
         """

@@ -28,6 +28,7 @@ class Pages(Server):
 
     Attributes:
         keys: What it holds, in order; each object's content is its own key.
+        listed: What listings say that it holds, where they are stale.
         asked: All requests.
         given: The tokens it gave for further pages, and *used* those with which they were asked
             for. They say nothing to anybody else, and are good for one listing.
@@ -36,9 +37,16 @@ class Pages(Server):
     def __init__(self, endpoint: str) -> None:
         super().__init__(endpoint)
         self.keys: list[str] = []
+        self.listed: list[str] | None = None
         self.given: dict[str, str] = {}
         self.used: list[str] = []
         self.asked: list[str] = []
+
+    def put(self, *keys: str) -> None:
+        """
+        Put objects there.
+        """
+        self.keys = sorted([*self.keys, *keys])
 
     def answer(self, method: str, target: str) -> bytes:
         """
@@ -73,7 +81,7 @@ class Pages(Server):
             self.used.append(token)
             after = self.given[token]
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
-        found, keys = list[str](), self.keys
+        found, keys = list[str](), self.keys if self.listed is None else self.listed
         at = max(bisect.bisect_right(keys, after), bisect.bisect_left(keys, prefix))
         while at < len(keys) and keys[at].startswith(prefix) and len(found) < PAGE:
             key = keys[at]

@@ -7,16 +7,16 @@ from __future__ import annotations
 import datetime
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import anyio.to_thread
 import pytest
-from buckets import SECRET, Proxy, Server, finish, put, quick, take
+from buckets import SECRET, Proxy, Server, finish, quick, take
 from observing import until
-from paging import PAGE, pages
+from paging import PAGE, Pages, pages
 from servers import BUCKET, SeaweedFS
 from steering import run_status
 
@@ -279,54 +279,59 @@ async def test_half_a_listing(
     assert [1, 2] == [ckpt.step for ckpt in first]
 
 
-async def test_a_listing_that_is_stale(server: Server, bucket: str, proxy: Proxy) -> None:
+@pytest.fixture
+def paging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pages]:
     """
-    What it does not show any more was not deleted, and does not come again when it shows it.
-    """
-    store = server.store(bucket)
-    finish(store, 1)
-    put(store, "step_2/model.bin")
-    stream = quick(f"s3://{bucket}")
-    proxy.remember()
-    found = list[int | None]()
-
-    async with waiting(stream, "step_2", found):
-        await look_again(stream)
-        proxy.listing = "fresh"
-        put(store, "step_2/DONE")
-        finish(store, 3)
-        await until(lambda: len(found) == 3)
-        proxy.listing = "stale"
-        await look_again(stream)
-        finish(store, 4)
-        await look_again(stream)
-        proxy.listing = "fresh"
-        await until(lambda: len(found) == 4)
-        await look_again(stream)
-
-    assert [1, 2, 3, 4] == found
-    assert 0 == run_status(stream).missed_count
-
-
-async def test_ten_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Ten thousand checkpoints: each page is asked for by the token that the one before it gave.
+    A server to which the environment leads.
     """
     with pages() as server:
         for key, value in server.environment.items():
             monkeypatch.setenv(key, value)
-        server.keys = [f"runs/7b/step_{step:05}/DONE" for step in range(COUNT)]
-        stream = quick("s3://bucket/runs/7b", poll_interval=3600, latest_only=True)
-        [newest] = await take(stream, 1)
-        skipped = run_status(stream).skipped
-        tokens = list(server.used)
-        server.keys.append(f"runs/7b/step_{COUNT}/DONE")
-        stream.wake()
-        [last] = await take(stream, 1)
+        yield server
 
-        assert (COUNT - 1, COUNT - 1, COUNT) == (newest.step, skipped, last.step)
-        assert len(tokens) >= COUNT // PAGE - 1
-        assert list(server.given) == server.used
+
+async def test_a_listing_that_is_stale(paging: Pages) -> None:
+    """
+    What it does not show any more was not deleted, and does not come again when it shows it.
+    """
+    paging.put("step_1/DONE", "step_2/model.bin")
+    stale = paging.keys
+    stream = quick("s3://bucket")
+    found = list[int | None]()
+
+    async with waiting(stream, "step_2", found):
+        paging.put("step_2/DONE", "step_3/DONE", "step_3/model.bin")
+        await until(lambda: len(found) == 3)
+        paging.listed = stale
+        await look_again(stream)
+        paging.put("step_4/DONE")
+        await look_again(stream)
+        before = list(found)
+        paging.listed = None
+        await until(lambda: len(found) == 4)
+        await look_again(stream)
+
+    assert ([1, 2, 3], [1, 2, 3, 4]) == (before, found)
+    assert 0 == run_status(stream).missed_count
+
+
+async def test_ten_pages(paging: Pages) -> None:
+    """
+    Ten thousand checkpoints: each page is asked for by the token that the one before it gave.
+    """
+    paging.put(*(f"runs/7b/step_{step:05}/DONE" for step in range(COUNT)))
+    stream = quick("s3://bucket/runs/7b", poll_interval=3600, latest_only=True)
+
+    [newest] = await take(stream, 1)
+    skipped = run_status(stream).skipped
+    listed = len(paging.used) + 1
+    paging.put(f"runs/7b/step_{COUNT}/DONE")
+    stream.wake()
+    [last] = await take(stream, 1)
+
+    assert (COUNT - 1, COUNT - 1, COUNT) == (newest.step, skipped, last.step)
+    assert listed >= COUNT // PAGE
+    assert list(paging.given) == paging.used
 
 
 # Credentials.

@@ -65,6 +65,9 @@ _WORDS = (
     ("dns error", errno.EHOSTUNREACH, "the server's name is not known"),
     ("BadScheme", errno.EPROTONOSUPPORT, "plain http needs allow_http=true"),
     ("MissingAccount", errno.EACCES, "no account: set AZURE_STORAGE_ACCOUNT_NAME"),
+    ("IncompleteBody", errno.EIO, "the answer broke off"),
+    ("InvalidListResponse", errno.EIO, "the answer is no listing"),
+    ("Unauthenticated {", errno.EACCES, "no credentials were given"),
     ("error sending request", errno.EIO, "the connection to the server broke"),
 )
 

@@ -7,7 +7,7 @@ import string
 import zlib
 from dataclasses import dataclass, field
 
-from ._files import files_below, largest_file
+from ._files import files_below, largest_file, newer_than
 from ._footers import unfinished_file
 from ._names import is_weights
 from ._protocol import Evidence
@@ -59,7 +59,7 @@ class Template:
         if entry is None:
             return "not there"
         if self._marker:
-            return self._unmarked(f"{name}/{self._marker}", evidence)
+            return self._unmarked(name, f"{name}/{self._marker}", evidence)
         if entry.is_directory:
             lacking = _unfinished_directory(name, evidence)
         else:
@@ -68,12 +68,12 @@ class Template:
             return lacking
         return "waits until it has settled"
 
-    def _unmarked(self, path: str, evidence: Evidence) -> str | None:
+    def _unmarked(self, name: str, path: str, evidence: Evidence) -> str | None:
         marker = evidence.stat(path)
         if marker is None:
             return f"no {self._marker}"
         if marker.is_directory or not is_weights(path):
-            return None
+            return _uploaded_after(path, name, evidence)
         # That is no marker that somebody writes last: it is there from its first byte on.
         lacking = unfinished_file(path, marker, evidence)
         if lacking is not None or evidence.settled(path):
@@ -88,6 +88,18 @@ class Template:
             return evidence.fingerprint(own)
         largest = largest_file(own, evidence)
         return None if largest is None else f"{evidence.fingerprint(largest)}-{_mark(largest)}"
+
+
+def _uploaded_after(marker: str, name: str, evidence: Evidence) -> str | None:
+    """That files are newer than the marker: an upload that began with it may go on."""
+    if evidence.rename_is_atomic:
+        return None
+    files = (path for path, _ in files_below(name, evidence, depth=1))
+    newer = newer_than(marker, files, evidence)
+    if newer is None or evidence.settled(name):
+        return None
+    newer, marker = (path.removeprefix(f"{name}/") for path in (newer, marker))
+    return f"{newer} is newer than {marker}: waits until it has settled"
 
 
 def _unfinished_directory(name: str, evidence: Evidence) -> str | None:

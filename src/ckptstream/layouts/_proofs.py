@@ -75,7 +75,9 @@ def _is_whole(path: str, stat: FileStat, evidence: Evidence) -> bool:
 
 def _newer(marker: str, subject: Subject) -> str | None:
     evidence = subject.evidence
-    if subject.renewed and newer_than(marker, (subject.own or "",), evidence) is not None:
+    # What is one object comes whole, and an upload may have begun with the marker.
+    several = evidence.rename_is_atomic or {*subject.data} - {marker, subject.own}
+    if several and subject.renewed and newer_than(marker, (subject.own or "",), evidence):
         # No straggler, and no copy: it was whole before.
         return f"{subject.short(marker)} is of the last save"
     files = [path for path in subject.data if not _is_directory(path, subject)]
@@ -228,6 +230,23 @@ class AnyOf:
                 return None
             answers.append(lacking)
         return ", or ".join(dict.fromkeys(answers))
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """
+    What must hold besides where files may come in any order: an upload may begin with the marker.
+
+    Args:
+        proofs: All of which must hold in buckets, and wherever renames are not atomic.
+    """
+
+    proofs: tuple[Proof, ...]
+
+    def lacking(self, subject: Subject) -> str | None:
+        """What the first of them lacks."""
+        in_order = subject.evidence.rename_is_atomic
+        return None if in_order else first_lacking(self.proofs, subject)
 
 
 def first_lacking(proofs: Iterable[Proof], subject: Subject) -> str | None:

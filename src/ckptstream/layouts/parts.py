@@ -17,8 +17,9 @@ from ._proofs import (
     Proof,
     Renamed,
     Settled,
+    Uploaded,
 )
-from ._shards import Index, Ranks
+from ._shards import Index, Ranks, Stored
 from ._signs import Signs
 from ._subject import Subject
 
@@ -36,5 +37,7 @@ __all__ = [
     "Renamed",
     "Settled",
     "Signs",
+    "Stored",
     "Subject",
+    "Uploaded",
 ]

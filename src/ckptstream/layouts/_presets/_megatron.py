@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from .._described import Described
 from .._pointers import Pointer
-from .._proofs import Absent, AnyOf, Footers, Holds, Marker, Pointed, Settled
-from .._shards import Ranks
+from .._proofs import Absent, AnyOf, Footers, Holds, Marker, Pointed, Settled, Uploaded
+from .._shards import Ranks, Stored
 from .._signs import Signs
 from ._torch import SHARDS
 
 _TRACKER = "latest_checkpointed_iteration.txt"
 _RANKS = r"(?:model|optim|extra_state)_world_size_(?P<of>[0-9]+)_rank_(?P<rank>[0-9]+)\.pt"
 _RANK_FILES = r"(?:model|optim|extra_state)_world_size_[0-9]+_rank_[0-9]+\.pt"
+
+
+def _tensors(directory: str) -> AnyOf:
+    """What Megatron-Core's formats have: DCP's, `zarr`'s directory of each tensor, the oldest."""
+    return AnyOf(
+        (
+            (
+                Holds(rf"{directory}\.metadata", f"{directory}.metadata"),
+                Holds(rf"{directory}{SHARDS}", f"{directory}*.distcp"),
+                Stored(rf"{directory}\.metadata"),
+            ),
+            (Holds(rf"{directory}.+/\.zarray", "*/.zarray"),),
+            (Holds(rf"{directory}mp_rank_[0-9_]+/.+\.pt", "mp_rank_*"),),
+        )
+    )
+
 
 # The first rank writes its files, then `latest`, and only then waits for the other ranks: what
 # `latest` names may lack their shards, or the ends of them.
@@ -22,7 +38,7 @@ DEEPSPEED = Described(
     example="global_step1000",
     regex=r"global_step(?P<step>[0-9]+)",
     directory=(
-        Holds(r".*_(?:model|optim)_states\.pt", "*_model_states.pt"),
+        Holds(r".*model_states\.pt", "*_model_states.pt"),
         Ranks(r"mp_rank_(?P<rank>[0-9]+)_model_states\.pt"),
         Ranks(r"(?:bf16_)?zero_pp_rank_(?P<rank>[0-9]+)_mp_rank_[0-9]+_(?:model|optim)_states\.pt"),
         Pointed(later=True),
@@ -50,6 +66,7 @@ MEGATRON = Described(
                 (Holds(r"mp_rank_[0-9_]+/.+\.pt", "mp_rank_*"),),
             )
         ),
+        Uploaded((_tensors(""),)),
         Ranks(r"mp_rank_(?P<rank>[0-9]+)(?:_[0-9]+)*"),
         Pointed(later=True),
     ),
@@ -74,6 +91,7 @@ MEGATRON_BRIDGE = Described(
         Marker("run_config.yaml"),
         Marker("train_state.pt", stale=True),
         Holds(r"\.metadata|__[0-9]+_[0-9]+\.distcp|mp_rank_[0-9_]+", "model files"),
+        Uploaded((_tensors(""),)),
     ),
     data=(SHARDS, r"mp_rank_[0-9_]+/.+\.pt"),
     own=(r"run_config\.yaml",),
@@ -116,6 +134,7 @@ NEMO = Described(
     directory=(
         Absent("-unfinished"),
         AnyOf(((Marker("weights/metadata.json"),), (Marker("weights/.metadata"),))),
+        Uploaded((_tensors("weights/"),)),
     ),
     data=(rf"weights/{SHARDS}",),
     own=(r"weights/metadata\.json", r"weights/\.metadata"),

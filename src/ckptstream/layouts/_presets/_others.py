@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from .._described import Described
 from .._pointers import Pointer
-from .._proofs import AnyOf, Footers, Holds, Marker, Pointed, Renamed, Settled
+from .._proofs import AnyOf, Footers, Holds, Marker, Pointed, Renamed, Settled, Uploaded
+from .._shards import Ranks, Stored
 from .._signs import Signs
 from ._torch import SHARDS, WHOLE_DCP
 
+_STATE = r"model_and_optim/\.metadata"
+_TRAIN = r"train/rank(?P<rank>[0-9]+)\.pt"
 _HDF5 = rb"\x89HDF\r\n\x1a\n"
 
 # Written in place, under a template of the user's; its number is an epoch, if there is one.
@@ -40,7 +43,8 @@ OLMO = Described(
     regex=r"step(?P<step>[0-9]+)(?:-unsharded)?",
     directory=(
         Holds(r"config\.yaml"),
-        Holds(r"model.*|train.*|optim.*", "model"),
+        Holds(r"model.*", "model"),
+        Uploaded((Stored(_STATE), Ranks(_TRAIN))),
         Renamed(),
     ),
     data=(r"(?:model|optim|train).*\.(?:pt|safetensors)", r"(?:model|optim|train).*/.+"),
@@ -64,6 +68,7 @@ OLMO_CORE = Described(
                     Marker(".metadata.json"),
                     Holds(r"train/rank0\.pt", "train/rank0.pt"),
                     Marker("model_and_optim/.metadata"),
+                    Uploaded((Stored(_STATE), Ranks(_TRAIN))),
                 ),
                 WHOLE_DCP,
             )

@@ -22,6 +22,7 @@ _OF_STEPS = frozenset({_METADATA, _MARKER, "orbax.checkpoint", *_OF_ITEMS})
 _OWN = (_MARKER, "_METADATA", "checkpoint", "manifest.ocdbt", "_sharding")
 _OCDBT = re.compile(rb'"use_ocdbt"\s*:\s*true')
 _DATA = frozenset({"d", "ocdbt_data", "ocdbt_meta"})
+_PART = "ocdbt.process_"  # what one process has written
 _ITEMS = 32  # how many names are looked at one level below: an Orbax step has few
 
 
@@ -128,8 +129,9 @@ def _unpublished(name: str, evidence: Evidence) -> str | None:
     absent = next((item for item in named if item not in evidence.list(name)), None)
     if absent is not None:
         return f"no {absent}"
+    items = [item for item in _items(name, evidence) if not item.startswith(_PART)]
     files = list[str]()
-    for directory in (name, *(f"{name}/{item}" for item in _items(name, evidence))):
+    for directory in (name, *(f"{name}/{item}" for item in items)):
         lacking = _lacking_array(directory, evidence)
         if lacking is not None:
             return f"no {lacking.removeprefix(f'{name}/')}"
@@ -146,16 +148,20 @@ def _lacking_array(directory: str, evidence: Evidence) -> str | None:
     """
     What lacks of the arrays in a directory, as tensorstore writes them for Orbax.
 
-    What several processes have written lies below `ocdbt.process_*`; how many, nothing says.
+    How many processes have written a part, nothing says that can be read without tensorstore.
 
     Source: google/orbax `checkpoint/orbax/checkpoint/_src/serialization/tensorstore_utils.py`
     (`OcdbtKvStoreWriteOptions`), `ocdbt_utils.py` (`merge_ocdbt_per_process_files`).
     """
-    names = evidence.list(directory)
+    names = {*evidence.list(directory)} - {_MARKER, _METADATA}
+    if not names:
+        return f"{directory}/*"
     if "manifest.ocdbt" in names:
         return f"{directory}/d" if _DATA.isdisjoint(names) else None
     tree = evidence.tail(f"{directory}/_METADATA", 4096) if "_METADATA" in names else None
-    return None if _OCDBT.search(tree or b"") is None else f"{directory}/manifest.ocdbt"
+    merged = _DATA.intersection(names) or any(name.startswith(_PART) for name in names)
+    whole = not merged and _OCDBT.search(tree or b"") is None
+    return None if whole else f"{directory}/manifest.ocdbt"
 
 
 def _own_files(name: str, evidence: Evidence) -> Iterator[str]:

@@ -101,7 +101,7 @@ def _arrays(directory: str, save: Save) -> Iterator[Operation]:
         data = content("", save.step, save.shard_bytes)
         yield from grow(f"{part}/d/{save.step:08x}{shard:08x}", data)
     yield from _locked(f"{part}/manifest.ocdbt")
-    tree = {"tree_metadata": {}, "use_ocdbt": True, "use_zarr3": False, "custom_metadata": None}
+    tree: dict[str, object] = {"tree_metadata": {}, "use_ocdbt": True, "use_zarr3": False}
     yield from grow(f"{directory}/_METADATA", json_bytes(tree))
     yield Operation("mkdir", f"{directory}/d")
     yield from grow(f"{directory}/d/{save.step:016x}", content("", save.step, 64))

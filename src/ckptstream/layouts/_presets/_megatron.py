@@ -99,6 +99,16 @@ MEGATRON_BRIDGE = Described(
     signs=Signs("run_config.yaml or train_state.pt", own=(r"run_config\.yaml|train_state\.pt",)),
 )
 
+# Beside the weights lie configurations; with Megatron they are in directories of its own.
+_VERL_MODEL = AnyOf(
+    (
+        (Holds(r"actor/model_world_size_.*", "actor/model_world_size_*"),),
+        (Holds(r"model_world_size_.*"),),
+        (Holds(r"actor/huggingface/.*\.(?:safetensors|bin)"),),
+        (Holds(r"actor/(?!huggingface)[^.]+/.+"),),
+    )
+)
+
 # The workers delete their part of the checkpoint before the last, while the tracker still names
 # it; its `data.pt` stays for ever.
 # Source: volcengine/verl `verl/trainer/ppo/ray_trainer.py` (`_save_checkpoint`),
@@ -112,6 +122,7 @@ VERL = Described(
         AnyOf(((Holds(r"actor/.+", "actor"),), (Holds(_RANK_FILES),))),
         Ranks(rf"(?:actor|critic)/{_RANKS}"),
         Ranks(_RANKS),
+        Uploaded((_VERL_MODEL,)),
         Pointed(later=True),
     ),
     data=(rf"(?:actor|critic)/{_RANK_FILES}", _RANK_FILES, r"(?:actor|critic)/.+/.+"),

@@ -44,7 +44,12 @@ OLMO = Described(
     directory=(
         Holds(r"config\.yaml"),
         Holds(r"model.*", "model"),
-        Uploaded((Stored(_STATE), Ranks(_TRAIN))),
+        Uploaded(
+            (
+                AnyOf(((Holds(r"model(?!_and_optim).*", "model"),), (Holds(_STATE, ".metadata"),))),
+                *(Stored(_STATE), Ranks(_TRAIN)),
+            )
+        ),
         Renamed(),
     ),
     data=(r"(?:model|optim|train).*\.(?:pt|safetensors)", r"(?:model|optim|train).*/.+"),
@@ -67,7 +72,7 @@ OLMO_CORE = Described(
                 (
                     Marker(".metadata.json"),
                     Holds(r"train/rank0\.pt", "train/rank0.pt"),
-                    Marker("model_and_optim/.metadata"),
+                    Marker("model_and_optim/.metadata", stale=True),
                     Uploaded((Stored(_STATE), Ranks(_TRAIN))),
                 ),
                 WHOLE_DCP,

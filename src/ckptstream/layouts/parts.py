@@ -19,7 +19,7 @@ from ._proofs import (
     Settled,
     Uploaded,
 )
-from ._shards import Index, Ranks, Stored
+from ._shards import Index, Ranks
 from ._signs import Signs
 from ._subject import Subject
 
@@ -37,7 +37,6 @@ __all__ = [
     "Renamed",
     "Settled",
     "Signs",
-    "Stored",
     "Subject",
     "Uploaded",
 ]

@@ -232,6 +232,22 @@ async def test_trap_5_the_marker_first_and_the_rest_in_other_seconds(
 @pytest.mark.anyio
 @virtual_asyncio
 @every_upload
+async def test_trap_5_a_marker_alone_is_none(bucket: Bucket, upload: Upload, layout: str) -> None:
+    """
+    Trap 5: without any of what it stands for it is never believed.
+    """
+    name, objects = Training(upload.layout, upload.shards).save(1)
+    follower = Follower(layout, bucket)
+    for path in objects:
+        if upload.first(path, name):
+            bucket.put(path, objects[path])
+
+    assert [] == await follower.look() + await follower.wait()
+
+
+@pytest.mark.anyio
+@virtual_asyncio
+@every_upload
 async def test_trap_5_what_a_manifest_asks_for_is_waited_for(upload: Upload) -> None:
     """
     Trap 5: with any single object absent it comes, at once or when it has settled, exactly if
@@ -335,6 +351,33 @@ async def test_orbax_commits_with_a_file(bucket: Bucket, layout: str) -> None:
     bucket.put("100/commit_success.txt", b"committed")
 
     assert [("100", 100)] == await follower.look() + await follower.wait()
+
+
+@pytest.mark.anyio
+@virtual_asyncio
+async def test_trap_5_orbax_names_its_items(bucket: Bucket) -> None:
+    """
+    Trap 5: `commit_success.txt` sorts before `state/`; the metadata says that there is one.
+    """
+    items = {
+        "item_handlers": {"meta": "x.Json", "state": "x.Standard"},
+        "commit_timestamp_nsecs": 5,
+    }
+    follower = Follower("orbax", bucket)
+    bucket.put("100/_CHECKPOINT_METADATA", json.dumps(items).encode())
+    bucket.put("100/commit_success.txt", b"")
+    for path, lacking in (
+        ("meta/commit_success.txt", "no state"),
+        ("state/commit_success.txt", "no meta/*"),
+        ("meta/metadata", "no state/*"),
+        ("state/_METADATA", None),
+    ):
+        content = b'{"use_ocdbt": false}' if lacking is None else b"{}"
+        assert [] == await follower.look() + await follower.wait()
+        bucket.put(f"100/{path}", content)
+        found = await follower.look() + await follower.wait()
+        assert [("100", 100)] * (lacking is None) == found
+        assert lacking is None or lacking in run_status(follower.stream).waiting_for
 
 
 @pytest.mark.anyio

@@ -75,9 +75,7 @@ def _is_whole(path: str, stat: FileStat, evidence: Evidence) -> bool:
 
 def _newer(marker: str, subject: Subject) -> str | None:
     evidence = subject.evidence
-    # What is one object comes whole, and an upload may have begun with the marker.
-    several = evidence.rename_is_atomic or {*subject.data} - {marker, subject.own}
-    if several and subject.renewed and newer_than(marker, (subject.own or "",), evidence):
+    if subject.renewed and newer_than(marker, (subject.own or "",), evidence) is not None:
         # No straggler, and no copy: it was whole before.
         return f"{subject.short(marker)} is of the last save"
     files = [path for path in subject.data if not _is_directory(path, subject)]

@@ -1,4 +1,4 @@
-"""The processes that `many_runs.py` starts, and talks with in lines of JSON."""
+"""The processes that `many_runs.py` and others start, and talk with in lines of JSON."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Result = Mapping[str, Any]
 class Child:
     """A process that measures, or commits."""
 
-    def __init__(self, **spec: object) -> None:
+    def __init__(self, program: str = _many_measures.__file__, /, **spec: object) -> None:
         self._errors = os.memfd_create("errors")
         self._process = subprocess.Popen(
-            [sys.executable, _many_measures.__file__, json.dumps(spec)],
+            [sys.executable, program, json.dumps(spec)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -8,10 +8,12 @@ import json
 import os
 import shlex
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from commands import ckptstream, shell, started, train
+from commands import SECONDS, ckptstream, shell, started, train
 from observing import mark_done
 
 from ckptstream._cli._main import WHOLE
@@ -322,6 +324,27 @@ def test_where_an_error_comes_from(home: Path) -> None:
 
     assert "Traceback" in done.stderr
     assert 1 == done.returncode
+
+
+@pytest.mark.parametrize("module", ["ckptstream._cli._saying", "click", "ckptstream._cli._follow"])
+def test_ctrl_c_while_it_is_imported(module: str) -> None:
+    """
+    Exit code 130 and no traceback, as ever.
+    """
+    program = """if True:
+        import sys
+        class Finder:
+            def find_spec(name, path=None, target=None):
+                if name == sys.argv[1]:
+                    raise KeyboardInterrupt
+        sys.meta_path.insert(0, Finder)
+        from ckptstream._cli import main
+        sys.exit(main(["follow", "runs/7b", "--timeout", "0"]))
+    """
+    command = [sys.executable, "-c", program, module]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+
+    assert (130, "", "") == (done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize("name", ["", "follow", "ls", "doctor", "demo"])

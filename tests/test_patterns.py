@@ -371,8 +371,8 @@ def refusing(
         def __getattr__(self, name: str) -> object:
             return refuse if name == function else getattr(os, name)
 
-    monkeypatch.setattr("ckptstream._scan._pattern.os", Os())
-    return lambda: monkeypatch.setattr("ckptstream._scan._pattern.os", os)
+    monkeypatch.setattr("ckptstream._scan._directories.os", Os())
+    return lambda: monkeypatch.setattr("ckptstream._scan._directories.os", os)
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])

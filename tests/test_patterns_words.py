@@ -287,7 +287,7 @@ async def test_a_part_that_cannot_be_read_is_told(
         def __getattr__(self, name: str) -> object:
             return stat if name == "stat" else getattr(os, name)
 
-    monkeypatch.setattr("ckptstream._scan._pattern.os", Os())
+    monkeypatch.setattr("ckptstream._scan._directories.os", Os())
     for _ in range(3):
         await news(stream, watcher, tmp_path)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import io
 import random
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -168,6 +168,19 @@ def ordered(order: str, objects: Objects, upload: Upload, name: str) -> list[str
             return random.Random(int(order)).sample(paths, len(paths))
 
 
+@dataclass(frozen=True)
+class Got:
+    """
+    An answer with an object's content.
+    """
+
+    meta: Any
+    content: bytes
+
+    def bytes(self) -> bytes:
+        return self.content
+
+
 class Bucket:
     """
     An object store in this process, in which objects come at the times that a test says.
@@ -202,8 +215,15 @@ class Bucket:
     def head(self, path: str) -> Any:
         return self._dated(self._store.head(path))
 
-    def get_range(self, path: str, *, start: int, length: int) -> Any:
-        return self._store.get_range(path, start=start, length=length)
+    def list(
+        self, prefix: str | None = None, *, offset: str | None = None, chunk_size: int = 50
+    ) -> Iterator[list[Any]]:
+        for page in self._store.list(prefix, offset=offset, chunk_size=chunk_size):
+            yield [self._dated(each) for each in page]
+
+    def get(self, path: str, *, options: Any = None) -> Got:
+        answer = self._store.get(path, options=options)
+        return Got(self._dated(answer.meta), bytes(answer.bytes()))
 
     def _dated(self, found: Any) -> Any:
         when = datetime.fromtimestamp(self._times[found["path"]], timezone.utc)
@@ -247,7 +267,7 @@ class Follower:
         What has come after all has settled.
         """
         found = list[Found]()
-        for _ in range(2):
+        for _ in range(5):
             await anyio.sleep(SETTLE + POLL)
             if isinstance(self.bucket, Bucket):
                 self.bucket.now += int(SETTLE + POLL)

@@ -103,6 +103,8 @@ class RunStatus:
         retrying: Each checkpoint's name that has failed and is delivered again, and why it did.
         pinned: The names of those that are pinned, with `pin=`: no disk space of theirs is free.
         remedies: What you can do about it, where something needs a person.
+        requests_last_hour: How many were made in the last hour, give or take five minutes; None
+            where they are not paid for.
     """
 
     run: str
@@ -121,9 +123,10 @@ class RunStatus:
     retrying: Mapping[str, str] = field(default_factory=dict[str, str])
     pinned: tuple[str, ...] = ()
     remedies: tuple[str, ...] = ()
+    requests_last_hour: int | None = None
 
     def __str__(self) -> str:
-        where = _eyes(self.watcher, self.watcher_reason, self.last_look)
+        where = _eyes(self.watcher, self.watcher_reason, self.last_look, self.requests_last_hour)
         lines = [f"{self.run}: {self.waiting_for} ({where})", *_to_do(self.remedies)]
         if self.newest is not None:
             lines.append(f"  newest delivered: {self.newest.path}")
@@ -153,6 +156,8 @@ class PatternStatus:
         waiting_for: What it waits for, in words.
         unanswered: Seconds since the storage last answered, if a look hangs there; else None.
         remedies: What you can do about it, where something needs a person.
+        requests_last_hour: How many were made in the last hour, give or take five minutes; None
+            where they are not paid for.
     """
 
     pattern: str
@@ -163,9 +168,10 @@ class PatternStatus:
     waiting_for: str
     unanswered: float | None
     remedies: tuple[str, ...] = ()
+    requests_last_hour: int | None = None
 
     def __str__(self) -> str:
-        where = _eyes(self.watcher, self.watcher_reason, self.last_look)
+        where = _eyes(self.watcher, self.watcher_reason, self.last_look, self.requests_last_hour)
         lines = [f"{self.pattern}: {self.waiting_for} ({where})", *_to_do(self.remedies)]
         return printable("\n".join(lines))
 
@@ -226,9 +232,11 @@ class FileStat(NamedTuple):
     is_directory: bool
 
 
-def _eyes(watcher: str | None, reason: str, last_look: float | None) -> str:
-    """Who looks, and when that was last."""
+def _eyes(watcher: str | None, reason: str, last_look: float | None, requests: int | None) -> str:
+    """Who looks, when that was last, and what it costs."""
     seen = "never looked at" if last_look is None else f"seen {last_look:.1f} s ago"
+    if requests is not None:
+        seen = f"{seen}, {requests} requests in the last hour"
     if watcher is None:
         return f"no watcher yet, {seen}"
     return f"{watcher}: {reason}, {seen}" if reason else f"{watcher}, {seen}"

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
-from ._errors import INTERRUPTED
-from ._saying import say, speaking
-from ._standard import open_streams
+INTERRUPTED = 130  # the exit code, as if SIGINT had ended it
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """
     Run the command.
 
@@ -18,13 +15,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 if something has failed, was missed or is set aside; 2 for a wrong
         call; 128 and the signal's number after a signal, such as 130 after Ctrl-C.
     """
+    try:
+        return _start(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _start(arguments: list[str] | None) -> int:
+    # Imported here, and not above: Ctrl-C may come meanwhile.
+    from ._saying import say, speaking
+    from ._standard import open_streams
+
     if not open_streams():
         say("standard output is closed: give '> /dev/null' if nobody is to read it")
         return 2
     try:
         from ._main import run
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except ImportError as error:
         if error.name not in {"click", "rich"}:
             raise

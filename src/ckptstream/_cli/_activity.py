@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from statistics import median
 
 import anyio
 
@@ -42,8 +41,7 @@ class Activity:
     def intervals(self) -> list[float]:
         """Seconds between two checkpoints, the oldest first."""
         times = [finished for _, finished in self.steps]
-        pairs = pairwise(times)
-        return [later - earlier for earlier, later in pairs if later >= earlier]
+        return [later - earlier for earlier, later in pairwise(times) if later >= earlier]
 
     def remaining(self, until: int) -> float | None:
         """Seconds until a step, if it goes on as it did; None if nobody can know."""
@@ -106,8 +104,3 @@ def _finished(path: str, unknown: float, alive: Callable[[], None]) -> float:
         except OSError:
             continue
     return unknown
-
-
-def typical(intervals: Sequence[float]) -> float | None:
-    """The one in the middle; None without any."""
-    return median(intervals) if intervals else None

@@ -9,15 +9,6 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-EXIT_CODES = """\
-exit codes:
-  0    it has ended, and all is done
-  1    something has failed, was missed or is set aside
-  2    a wrong call: nothing was started
-  130  Ctrl-C (SIGINT); 143: SIGTERM; 129: SIGHUP
-  141  nobody reads standard output any more
-"""
-
 
 class Command(click.Command):
     """A command whose examples stay as they are written."""

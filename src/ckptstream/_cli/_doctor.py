@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -16,6 +15,7 @@ from .._threads import Call
 from ._command_line import DIRECTORIES, command, flag
 from ._errors import Refused, one_line
 from ._inotify_limits import Used, used
+from ._news import keep_silent
 from ._options import in_dashes
 from ._probe import Probed, probe
 from ._units import shown
@@ -48,8 +48,8 @@ _HANGS = _Line("storage", "it does not answer: streams wait for it, and ask agai
 
 
 def _doctor(directories: tuple[str, ...], probe: bool, debug: bool) -> int:
-    if not debug:  # A stream warns of what it waits for; here it is said below.
-        logging.getLogger("ckptstream").addHandler(logging.NullHandler())
+    if not debug:
+        keep_silent()  # A stream warns of what it waits for; here it is said below.
     return anyio.run(_examine, tuple(map(os.path.expanduser, directories)), probe)
 
 
@@ -92,18 +92,14 @@ async def _look(directory: str) -> RunStatus:
         await stream.aclose()
 
 
-def _absolute(path: str) -> str:
-    return os.path.abspath(path)
-
-
 def _place(path: str) -> _Line:
     """By the path's text alone: what is mounted there may hang."""
-    point, kind = mount(path)
+    point, kind = mount(os.path.abspath(path))
     return _Line("filesystem", f"{kind}, mounted at {point}")
 
 
 async def _facts(status: RunStatus, tries: bool) -> list[_Line]:
-    lines = [_place(_absolute(status.run))]
+    lines = [_place(status.run)]
     if status.unanswered is not None or status.last_look is None:
         return [*lines, _HANGS]
     try:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from .._errors import CheckpointGone, CursorError, PinUnsupported
 
-# Exit codes: as if a signal had ended it.
-INTERRUPTED = 130  # SIGINT
-NOBODY_READS = 141  # SIGPIPE
+NOBODY_READS = 141  # the exit code, as if SIGPIPE had ended it
 
 _SPEAKING = (CheckpointGone, CursorError, PinUnsupported, ImportError)
 

@@ -11,9 +11,8 @@ import anyio
 
 from .. import CheckpointStream, CursorError
 from .._stream import TimeoutFn
-from ._activity import Activities
 from ._command import split
-from ._command_line import EXIT_CODES, FileName, command, flag, value
+from ._command_line import FileName, command, flag, value
 from ._ending import GRACE, Ending
 from ._errors import Refused
 from ._exec import Executing, FollowOptions, Plan, without_exec
@@ -27,15 +26,15 @@ if TYPE_CHECKING:  # rich is for terminals, and takes its time to import.
 
 Work: TypeAlias = Callable[[CheckpointStream], Awaitable[None]]
 
-_EXAMPLES = f"""\
+_EXAMPLES = """\
 Each line is a path; on a terminal its step and layout follow. What was missed, has failed or is
 set aside, and whatever else needs a person, is said on standard error.
 
 With --exec the commands write to standard output; with --output, which keeps that in files, there
 is a line for each checkpoint that is done. In COMMAND these words are replaced:
-  {{path}} {{step}} {{run}} {{layout}}  as with --json; a step that is none is empty
-  {{generation}}                 tells a checkpoint that was saved again from the first one
-  {{identifier}}                 names a file: another one for each name in each run
+  {path} {step} {run} {layout}  as with --json; a step that is none is empty
+  {generation}                 tells a checkpoint that was saved again from the first one
+  {identifier}                 names a file: another one for each name in each run
 Another single word in braces is refused, unless they are doubled; all other braces are text.
 COMMAND is split into words as by a shell, but no shell sees it without --shell. CKPTSTREAM_SLOT in
 its environment is a number from 0 to N - 1 that no other one of --jobs N has. An exit code other
@@ -46,14 +45,20 @@ signal ends all at once.
 examples:
   ckptstream follow runs/7b
   ckptstream follow 'sweeps/*/checkpoints' --json
-  ckptstream follow runs/7b --exec 'python eval.py {{path}} --step {{step}}' --cursor evals.db
+  ckptstream follow runs/7b --exec 'python eval.py {path} --step {step}' --cursor evals.db
   ckptstream follow 'sweeps/*/checkpoints' --jobs 4 --output logs --cursor evals.db --retries 2 \\
-      --shell --exec 'CUDA_VISIBLE_DEVICES=$CKPTSTREAM_SLOT python eval.py {{path}}'
+      --shell --exec 'CUDA_VISIBLE_DEVICES=$CKPTSTREAM_SLOT python eval.py {path}'
   ckptstream follow runs/7b --timeout 0 | xargs -n 1 python eval.py
-  ckptstream follow runs/7b --layout 'step_{{step}}/DONE' --until-step 10000
+  ckptstream follow runs/7b --layout 'step_{step}/DONE' --until-step 10000
   ckptstream follow runs/7b --timeout 600 --timeout-cmd 'python has_ended.py 7b'
 
-{EXIT_CODES}"""
+exit codes:
+  0    it has ended, and all is done
+  1    something has failed, was missed or is set aside
+  2    a wrong call: nothing was started
+  130  Ctrl-C (SIGINT); 143: SIGTERM; 129: SIGHUP
+  141  nobody reads standard output any more
+"""
 
 
 _TEXTS = {
@@ -78,9 +83,8 @@ _PARAMETERS = (
 )
 
 
-def _run(options: FollowOptions) -> int:
-    """Follow. Returns the exit code."""
-    processes = Processes()
+def _follow(**given: Any) -> int:
+    options, processes = FollowOptions(**given), Processes()
     timeout_fn = _timeout_fn(options, processes)
     if options.exec is None:
         without_exec(options)
@@ -92,10 +96,6 @@ def _run(options: FollowOptions) -> int:
     with news_of(options.debug) as news:
         following = _Following(stream, grace, processes, news)
         return anyio.run(following.run, plan, options)
-
-
-def _follow(**options: Any) -> int:
-    return _run(FollowOptions(**options))
 
 
 COMMAND = command(
@@ -142,6 +142,7 @@ class _Following:
         """None where there is no room for one: commands may write all over a terminal."""
         if options.json or (plan is not None and plan.output is None) or not is_drawable():
             return None
+        from ._activity import Activities
         from ._screen import Screen
 
         activities = self._news.activities = Activities()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
@@ -19,6 +18,7 @@ from .._stream import Listed, Silent, everything
 from ._command_line import DIRECTORIES, LAYOUT, FileName, command, flag, value
 from ._errors import Refused
 from ._lines import identifier
+from ._news import keep_silent
 from ._options import in_dashes
 from ._saying import say
 from ._units import age, shown, size
@@ -60,8 +60,8 @@ def _ls(
     json: bool,  # the option's name
     debug: bool,
 ) -> int:
-    if not debug:  # A stream warns of what it waits for; here it is said below.
-        logging.getLogger("ckptstream").addHandler(logging.NullHandler())
+    if not debug:
+        keep_silent()  # A stream warns of what it waits for; here it is said below.
     try:
         found, silent = anyio.run(everything, list(map(os.path.expanduser, directories)), layout)
         items = list(_items(found, _memories(found, silent, cursor)))

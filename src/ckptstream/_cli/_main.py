@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import click
 from click.shell_completion import shell_complete
 
+from . import INTERRUPTED
 from ._command_line import Group
-from ._errors import INTERRUPTED, NOBODY_READS, Refused, one_line
+from ._errors import NOBODY_READS, Refused, one_line
 from ._saying import say
 
 _NAME = "ckptstream"
@@ -54,8 +55,6 @@ def run(arguments: Sequence[str]) -> int:
     except click.UsageError as error:
         say(f"{error.format_message().rstrip('.')} (see '{_path(error)} --help')")
         return 2
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:
         # Python would flush it once more, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,10 +7,13 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from traceback import format_exception
+from typing import TYPE_CHECKING
 
 from .._model import Checkpoint, Status
-from ._activity import Activities
 from ._saying import say
+
+if TYPE_CHECKING:
+    from ._activity import Activities
 
 _KEYWORDS = {
     "timeout_fn": "--timeout-cmd",
@@ -111,3 +114,8 @@ def news_of(debug: bool) -> Generator[News]:
         logger.removeHandler(news)
         logger.setLevel(before[0])
         logger.propagate = before[1]
+
+
+def keep_silent() -> None:
+    """Have nothing said of what is logged: without a handler Python itself would say it."""
+    logging.getLogger("ckptstream").addHandler(logging.NullHandler())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from statistics import median
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.progress_bar import ProgressBar
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .._model import RunStatus, Status
-from ._activity import Activities, Activity, typical
+from ._activity import Activities, Activity
 from ._units import NOTHING, age, shown
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -44,8 +45,8 @@ class View:
         """What rich asks for: for a terminal of just this size."""
         room = max(1, console.height - _AROUND)
         ordered = sorted(self._status.runs, key=self._importance)
-        shown, left_out = ordered[:room], ordered[room:]
-        parts: list[RenderableType] = [self._table(shown, wide=options.max_width >= _WIDE)]
+        drawn, left_out = ordered[:room], ordered[room:]
+        parts: list[RenderableType] = [self._table(drawn, wide=options.max_width >= _WIDE)]
         waits = [pattern for pattern in self._status.patterns if not pattern.runs]
         parts += [_line(f"{each.pattern}: {each.waiting_for}") for each in waits[:1]]
         if left_out:
@@ -112,13 +113,12 @@ def _step(run: RunStatus, step: int | None) -> str:
 
 def _cadence(intervals: Sequence[float], *, wide: bool) -> str:
     """The intervals as bars; where there is room, also the one in the middle in words."""
-    middle = typical(intervals)
-    if middle is None:
+    if not intervals:
         return NOTHING
     longest = max(*intervals, 1e-9)
     last = len(_BLOCKS) - 1
     bars = "".join(_BLOCKS[round(interval / longest * last)] for interval in intervals)
-    return f"{bars} {age(middle)}" if wide else bars
+    return f"{bars} {age(median(intervals))}" if wide else bars
 
 
 def _waiting(run: RunStatus) -> str:

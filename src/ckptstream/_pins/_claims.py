@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable
 
+from .._model import printable
 from ._owners import Owner, is_own, make_owner, owners, remove_dead
 from ._trees import remove
 
@@ -118,9 +119,8 @@ class Claim:
             finally:
                 self._filesystem.discard(owner, self._root, self._name)
         except OSError as error:
-            where = self.directory.encode("utf-8", "backslashreplace").decode()
             # As text: with an error a record would keep all that its traceback refers to.
-            why = str(error)
+            where, why = printable(self.directory), str(error)
             logger.warning("%s: cannot be removed, the next pin here tries again: %s", where, why)
         with contextlib.suppress(OSError):  # Others are in it, or it is gone already.
             os.rmdir(self._root)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from .._stores import Store
+from ..layouts import FileStat
 from ._foreign import Place, foreign
 from ._memory import Foreign, Ground, Request
 
 _TRUST_AFTER = 2.0  # seconds: the coarsest directory times there are (FAT)
+_MANY = 1000  # names, that a store lists in one request at most
+RELIST = 120.0  # seconds between two listings of everything, where each request is paid for
 
 
 @dataclass(slots=True)
@@ -21,6 +24,7 @@ class Candidates:
         vanished: Checkpoints that an event told of and that are not there, with their steps.
         foreign: What lies there if nothing was recognised.
         pointer: Whether a listing has found a pointer.
+        puzzles: Whether what nobody recognises has not been explained before, as far as is known.
     """
 
     groups: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
@@ -28,11 +32,13 @@ class Candidates:
     vanished: tuple[tuple[str, int | None], ...] = ()
     foreign: Foreign | None = None
     pointer: bool = False
+    puzzles: bool = True
 
 
-def known(request: Request) -> Candidates:
-    """Where the directory's time says that nothing has come or gone."""
-    again = {*request.unfinished, *request.newest, *_hinted(request)} & request.entries.keys()
+def known(request: Request, *, paid: bool) -> Candidates:
+    """Where the directory's time says that nothing has come or gone, or a pointer does."""
+    newest = () if paid else request.newest
+    again = {*request.unfinished, *newest, *_hinted(request)} & request.entries.keys()
     return Candidates({name: set(request.entries[name].members) for name in again})
 
 
@@ -42,19 +48,58 @@ def listed(
     """By a listing of the run's directory; *modified*: its time before that."""
     same = modified == ground.modified
     began = request.clock()
-    names = store.names()
+    some = _new_names(request, store, ground, began)
+    names = store.names() if some is None else some
+    if some is None:
+        last = _last_in_order(request, names) if ground.profile.paid and len(names) > _MANY else ""
+        ground = ground._replace(listed=began, after=last)
+    if ground.profile.paid and not request.thorough:
+        # Of objects a listing tells whether they were written again; of others it is asked less
+        # often.
+        newest = [n for n in request.newest if some is None and _is_file(store.stat(n))]
+        request = request._replace(newest=newest)
     # In another directory than before, the old names say nothing.
     request = request._replace(thorough=request.thorough or ground.modified < 0)
     found = _compare(request, *_group(request, names, alive))
+    if ground.profile.paid:
+        before, ground = ground.names, ground._replace(names=hash(frozenset(names)))
+        found.puzzles = request.thorough or before != ground.names
     found.pointer = not {layout.pointer for layout in request.pointers}.isdisjoint(names)
     if not found.groups and not request.entries:
-        place = Place(request.location, ground.profile, alive)
-        found.foreign = foreign(request, names, place)
+        place = Place(request.location, ground.profile, store)
+        found.foreign = foreign(request, names, place, alive) if found.puzzles else None
     if not same:
         return found, ground._replace(modified=modified, since=request.clock(), trusted=False)
     # Where renames are not known to be atomic, directory times are not known to change either.
     trusted = began - ground.since >= _TRUST_AFTER and ground.profile.rename
     return found, ground._replace(trusted=trusted)
+
+
+def _is_file(found: FileStat | None) -> bool:
+    return found is not None and not found.is_directory
+
+
+def _new_names(
+    request: Request, store: Store, ground: Ground, now: float
+) -> Collection[str] | None:
+    """What is known and what is new, where only that need be listed; None: it must be all."""
+    if not ground.after or request.thorough or now - ground.listed >= RELIST:
+        return None
+    news = store.names_after(ground.after)
+    known = (name for each in request.entries.values() for name in each.members)
+    return None if news is None else {*known, *news}
+
+
+def _last_in_order(request: Request, names: Iterable[str]) -> str:
+    """The last checkpoint's name, if names are in the order of steps: their numbers are padded."""
+    last, highest = "", -1
+    for name in sorted(names, key=str.encode):
+        matched = request.layout.match(name)
+        if matched is not None and matched[1] is not None:
+            if matched[1] < highest:
+                return ""
+            last, highest = matched[0], matched[1]
+    return last
 
 
 def _group(

@@ -36,14 +36,13 @@ class Place:
     Args:
         location: Where it lies.
         profile: What can be trusted there.
-        alive: Called now and then, as a sign of life.
+        store: What the look asks.
     """
 
-    def __init__(self, location: Location, profile: Profile, alive: Callable[[], None]) -> None:
+    def __init__(self, location: Location, profile: Profile, store: Store) -> None:
         self.location = location
         self.profile = profile
-        self.alive = alive
-        self.store: Store = location.open(profile, alive)
+        self.store = store
 
     def evidence(self, name: str, members: Iterable[str]) -> StoreEvidence:
         """What a layout may ask about an entry."""
@@ -78,7 +77,9 @@ def _always(name: str, evidence: StoreEvidence, old: Entry | None) -> bool:
     return True
 
 
-def foreign(request: Request, names: Iterable[str], place: Place) -> Foreign | None:
+def foreign(
+    request: Request, names: Iterable[str], place: Place, alive: Callable[[], None]
+) -> Foreign | None:
     """What lies there that nobody recognises, to explain the silence."""
     strangers = sorted(name for name in names if not is_temporary(name))
     if not strangers:
@@ -92,7 +93,7 @@ def foreign(request: Request, names: Iterable[str], place: Place) -> Foreign | N
         total=len(strangers),
         examples=tuple(strangers[:_EXAMPLES]),
         below=below,
-        itself=_itself(request, place),
+        itself=_itself(request, place, alive),
         stranger=None if below else _stranger(inside, place),
         known=None if isinstance(request.layout, Auto) else _known(request, strangers, place),
     )
@@ -128,7 +129,7 @@ def _known(request: Request, names: Iterable[str], place: Place) -> str | None:
     return next((each for each in found if each not in {None, request.layout.name}), None)
 
 
-def _itself(request: Request, place: Place) -> tuple[str, str] | None:
+def _itself(request: Request, place: Place, alive: Callable[[], None]) -> tuple[str, str] | None:
     """If the directory is a checkpoint itself, by which layout, and the one to follow."""
     try:
         above = place.location.above()
@@ -141,7 +142,7 @@ def _itself(request: Request, place: Place) -> tuple[str, str] | None:
     for layout in (*own, _AUTO):
         matched = layout.match(name)
         if matched is not None and matched[0] == name:
-            whole = Place(parent, place.profile, place.alive)
+            whole = Place(parent, place.profile, parent.open(place.profile, alive))
             found = whole.finished(layout, name, (name,))
             if found is not None:
                 return found, parent.path

@@ -10,10 +10,10 @@ from .._stores import Profile, Store
 from ..layouts import Verdict, judge
 from ..layouts._auto import NOBODY
 from ._attempt import attempt
-from ._candidates import Candidates, hinted, known, listed
+from ._candidates import RELIST, Candidates, hinted, known, listed
 from ._evidence import StoreEvidence
 from ._foreign import Place, foreign, unfinished
-from ._memory import Entry, Look, Request, Trouble, Witness
+from ._memory import Entry, Ground, Look, Request, Trouble, Witness
 from ._watching import Watching
 
 _POINTER_SIZE = 4 << 20  # bytes read of a pointer file at most
@@ -59,13 +59,14 @@ class _Looking:
         unchanged = trusted and modified == ground.modified
         # A pointer is read before the listing, for that must hold what it names. Where none was,
         # a new one is in the listing, or would have changed the directory's time.
-        likely = full and (ground.pointer or watching.moved)
+        likely = full and (ground.pointer or (watching.moved and not self._profile.paid))
         self._pointed, pointer = request.pointed, ground.pointer
         if likely or any(layout.pointer in request.hints for layout in request.pointers):
             self._pointed, pointer = self._read_pointers()
+            unchanged |= likely and self._says_all(ground, pointer)
         self._told = {name for name, hint in request.hints.items() if hint is not None}
         if unchanged:
-            candidates = known(request)
+            candidates = known(request, paid=self._profile.paid)
         elif full:
             candidates, ground = listed(request, self._store, ground, modified, alive)
             if candidates.pointer and not likely:
@@ -76,9 +77,17 @@ class _Looking:
         unwatched = full or len(request.hints) > _MANY
         self.result = Look(full=full, unwatched=unwatched, pointed=self._pointed)
         self.result.ground = ground._replace(pointer=pointer)
+        self.result.explains = full and candidates.puzzles
         self._look_into(candidates, alive)
-        if not unchanged or len(candidates.groups) <= _FEW:
+        if candidates.puzzles and (not unchanged or len(candidates.groups) <= _FEW):
             self._explain(candidates.groups, alive)
+
+    def _says_all(self, ground: Ground, pointer: bool) -> bool:
+        """Whether a pointer that names the same as before is answer enough."""
+        request = self._request
+        recent = request.clock() - ground.listed < RELIST
+        same = pointer and self._pointed == request.pointed
+        return self._profile.paid and same and recent and not request.thorough
 
     def _read_pointers(self) -> tuple[tuple[str, ...], bool]:
         """What the pointers name, and whether there are any."""
@@ -97,6 +106,7 @@ class _Looking:
         request, result = self._request, self.result
         result.gone, result.vanished = candidates.gone, candidates.vanished
         result.foreign = candidates.foreign
+        self._store.expect(candidates.groups)
         for name, members in candidates.groups.items():
             alive()
             entry, parts = request.entries.get(name), tuple(sorted(members))
@@ -125,9 +135,9 @@ class _Looking:
         if not groups or len(request.entries) > len(groups) or request.entries.keys() - groups:
             return
         entries = [changed.get(name) or request.entries.get(name) for name in groups]
-        place = Place(request.location, self._profile, alive)
+        place = Place(request.location, self._profile, self._store)
         if all(entry is None or entry.layout == NOBODY for entry in entries):
-            self.result.foreign = foreign(request, groups, place)
+            self.result.foreign = foreign(request, groups, place, alive)
         elif all(entry is None or entry.missing is not None for entry in entries):
             self.result.foreign = unfinished(request, groups, place)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -118,6 +119,9 @@ class Ground(NamedTuple):
         trusted: Whether two listings far enough apart had that time, so that an unchanged time
             now means an unchanged listing.
         pointer: Whether there was a pointer, whatever it named: most are written in place.
+        listed: When all of it was listed last, on the look's clock.
+        after: The last checkpoint's name, where names are in the order of steps; else empty.
+        names: A hash of the names that were there.
     """
 
     identity: tuple[int, int]
@@ -126,6 +130,9 @@ class Ground(NamedTuple):
     since: float
     trusted: bool
     pointer: bool = False
+    listed: float = -math.inf
+    after: str = ""
+    names: int = 0
 
 
 class Stranger(NamedTuple):
@@ -167,6 +174,11 @@ class Foreign(NamedTuple):
     stranger: Stranger | None = None
     known: str | None = None
 
+    @property
+    def another_level(self) -> bool:
+        """Whether the checkpoints lie elsewhere: in directories below, or in the one above."""
+        return bool(self.below) or self.itself is not None
+
 
 @dataclass(slots=True)
 class Look:
@@ -183,6 +195,7 @@ class Look:
         pointed: The checkpoints that the pointers name, the latest first.
         settling: Entries that wait for files to settle, and the seconds after which they may have.
         again: Set if the way to the run has changed meanwhile, so that another look is due.
+        explains: Whether it was asked what lies there that nobody recognises.
         watcher: "inotify" or "poll", and why.
         out_of: What the kernel has run out of, if that is why.
         claim: What the cursor remembers of the run, if it has just become ours.
@@ -198,6 +211,7 @@ class Look:
     vanished: tuple[tuple[str, int | None], ...] = ()
     pointed: tuple[str, ...] = ()
     settling: dict[str, float] = field(default_factory=dict[str, float])
+    explains: bool = False
     again: bool = False
     ground: Ground | None = None
     foreign: Foreign | None = None
@@ -230,8 +244,8 @@ class Look:
         self.changed, self.remembered, self.claim = {}, {}, None
 
     def remember(self, before: Look) -> None:
-        """What was explained before holds on, if the directory was not listed again."""
-        listed = self.full and not (self.ground is not None and self.ground.trusted)
+        """What was explained before holds on, if it was not asked again."""
+        listed = self.explains and not (self.ground is not None and self.ground.trusted)
         if self.trouble is None and not listed and not self.changed and self.foreign is None:
             self.foreign = before.foreign
 

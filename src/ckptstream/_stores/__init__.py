@@ -1,7 +1,8 @@
 """Where runs lie, what may be trusted there, and what a look may ask."""
 
 from ._address import bucket_location, given_store
-from ._bucket import BucketLocation, BucketStore
+from ._bucket import BucketLocation
+from ._bucket_store import BucketStore
 from ._client import Client
 from ._local import LocalLocation, LocalStore
 from ._mounts import mount, mount_point, profile

@@ -34,9 +34,9 @@ def bucket_location(name: str, url: str) -> BucketLocation:
     if scheme not in _SCHEMES:
         known = ", ".join(f"{each}://" for each in _SCHEMES)
         raise ValueError(f"{said} is a URL: followed are {known}, and mounted directories")
-    if "*" in shown:
-        raise ValueError(f"{said} is a pattern: in a bucket, name each run")
     parts = urlsplit(url)
+    if "*" in parts.netloc:
+        raise ValueError(f"{said} has a '*' in the bucket's name: name each bucket")
     if not parts.netloc or parts.fragment or ("@" in parts.netloc and scheme[:2] != "ab"):
         raise ValueError(f"{said} names no bucket: write {scheme}://bucket/path")
     prefix = parts.path.strip("/")

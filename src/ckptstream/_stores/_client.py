@@ -30,14 +30,22 @@ class Client(Protocol):
         """The objects and the common prefixes one level below."""
         ...
 
+    def list(
+        self, prefix: str | None = None, *, offset: str | None = None, chunk_size: int = 50
+    ) -> Any:
+        """All objects below, in the order of their keys, in chunks."""
+        ...
+
     def head(self, path: str) -> Any:
         """What one object is."""
         ...
 
-    def get_range(self, path: str, *, start: int, length: int) -> Any:
-        """Some of its bytes."""
+    def get(self, path: str, *, options: Any = None) -> Any:
+        """Some of its bytes, with what it is."""
         ...
 
+
+PAGE = 1000  # what one request lists at most
 
 # By default a call to a server that is stuck is held up for three minutes.
 _CLIENT = {"timeout": "10s", "connect_timeout": "5s"}
@@ -139,3 +147,23 @@ def _is_base(error: Exception) -> bool:
 def objects(listed: Any) -> tuple[Sequence[Object], Sequence[str]]:
     """The objects and the common prefixes of a listing."""
     return listed["objects"], listed["common_prefixes"]
+
+
+def range_of(start: int, size: int) -> dict[str, object]:
+    """Options for some bytes of an object."""
+    return {"range": (start, start + size)}
+
+
+def other_than(etag: str) -> dict[str, object]:
+    """Options for an object whose ETag is another one."""
+    return {"if_none_match": etag}
+
+
+def unchanged(client: Client, key: str, options: dict[str, object]) -> Any:
+    """What `client.get` returns; True if the object is what the options say it was."""
+    from obstore.exceptions import NotModifiedError
+
+    try:
+        return client.get(key, options=options)
+    except NotModifiedError:
+        return True

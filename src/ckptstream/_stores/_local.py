@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -52,6 +52,11 @@ class LocalLocation:
         """What a person should check."""
         return "check its permissions and its mount", "check the mount"
 
+    @property
+    def requests(self) -> None:
+        """Nothing is paid for."""
+        return None
+
     def absolute(self) -> str:
         """The path from the root. Raises `OSError` if the working directory is gone."""
         return os.path.abspath(self.path)
@@ -69,6 +74,10 @@ class LocalLocation:
         parent, name = os.path.split(self.absolute())
         written, last = os.path.split(self.path.rstrip("/"))
         return LocalLocation((written or ".") if last == name else parent), name
+
+    def at(self, path: str) -> LocalLocation:
+        """Another directory."""
+        return LocalLocation(path)
 
     def lane(self) -> str:
         """The mount point, by the path's text alone."""
@@ -118,6 +127,12 @@ class LocalStore:
     def names(self) -> list[str]:
         """The names at the location itself. Raises `OSError` if it is not there."""
         return os.listdir(self._directory)
+
+    def names_after(self, name: str) -> None:
+        """A directory is listed in no order."""
+
+    def expect(self, names: Collection[str]) -> None:
+        """Each question is as cheap as any."""
 
     def has(self, name: str) -> bool:
         """Whether there is something of that name, be it a link that leads nowhere."""

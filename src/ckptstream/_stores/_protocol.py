@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,6 +47,17 @@ class Store(Protocol):
         """The names at the location itself, in any order. Raises `OSError` if it is not there."""
         ...
 
+    def names_after(self, name: str) -> Sequence[str] | None:
+        """
+        The names that come after one in the order of their bytes, but for those that begin with
+        it; None if listing all of them is cheaper.
+        """
+        ...
+
+    def expect(self, names: Collection[str]) -> None:
+        """Get what can be had cheaply at once of names that will be looked into."""
+        ...
+
     def has(self, name: str) -> bool:
         """Whether there is something of that name, be it a link that leads nowhere."""
         ...
@@ -61,7 +72,8 @@ class Store(Protocol):
 
         Args:
             path: A file or a directory.
-            again: Ask the storage, whatever this look was told before.
+            again: It was asked about before, maybe in an earlier look: has it changed since? What
+                an answer of this look spoke of later than that may be told from memory.
         """
         ...
 
@@ -83,6 +95,7 @@ class Location(Protocol):
         why_poll: Why no events are to be had there; empty where they may be.
         poll_interval: Seconds between two looks, if the user does not say.
         check: What a person should check if it cannot be read, and if it does not answer.
+        requests: How many were made, where each is paid for; else None.
     """
 
     @property
@@ -93,6 +106,8 @@ class Location(Protocol):
     def poll_interval(self) -> float: ...
     @property
     def check(self) -> tuple[str, str]: ...
+    @property
+    def requests(self) -> int | None: ...
 
     def absolute(self) -> str:
         """The same for whoever is elsewhere. Raises `OSError` if the working directory is gone."""
@@ -108,6 +123,10 @@ class Location(Protocol):
 
         Raises `OSError` if the working directory is gone.
         """
+        ...
+
+    def at(self, path: str) -> Location:
+        """Another place in the same store, whose path is written like this one's."""
         ...
 
     def lane(self) -> str:

@@ -267,9 +267,9 @@ class Engine:
         if self._journal is not None:
             self._journal.unbind()
 
-    def wake(self) -> None:
-        """Look now, or at the next call."""
-        self._following.all_changed()
+    def wake(self, *paths: str) -> None:
+        """Look now, or at the next call: where these lie, or everywhere."""
+        self._following.changed(paths)
 
     # The end.
 

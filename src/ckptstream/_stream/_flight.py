@@ -33,6 +33,7 @@ class Flight(Generic[T]):
 
     Args:
         lane: Names what the look depends on; see `Job`.
+        remote: Whether it waits for a server.
 
     Attributes:
         watcher: The event loop's; None while the stream is in none.
@@ -40,10 +41,11 @@ class Flight(Generic[T]):
         job: The look in flight.
     """
 
-    __slots__ = ("_lane", "_stale", "job", "subscription", "watcher")
+    __slots__ = ("_lane", "_remote", "_stale", "job", "subscription", "watcher")
 
-    def __init__(self, lane: Callable[[], str]) -> None:
+    def __init__(self, lane: Callable[[], str], *, remote: bool = False) -> None:
         self._lane = lane
+        self._remote = remote
         self.watcher: Watcher | None = None
         self.subscription: Subscription | None = None
         self.job: Job[T] | None = None
@@ -96,7 +98,7 @@ class Flight(Generic[T]):
             first: Before the looks that have not begun yet.
         """
         assert self.watcher is not None
-        self.job = Job(look, self._lane)
+        self.job = Job(look, self._lane, remote=self._remote)
         self.watcher.submit(self.job, partial(_tell, weakref.ref(passenger)), first=first)
 
     def take_disturbed(self) -> bool:

@@ -126,7 +126,7 @@ class Following:
     def _attend_to_pattern(self, pattern: Pattern, now: float) -> None:
         change = pattern.merge(now)
         if change is not None and not self._is_sealed(pattern):
-            self._enter(change, now)
+            self._enter(pattern, change, now)
         report_pattern(pattern)
         self._report_limit(pattern.look, pattern.text)
         if pattern.sealed:
@@ -136,9 +136,9 @@ class Following:
         if look.out_of is not None and self._watcher is not None:
             report_limit(look.out_of, path, self._watcher)
 
-    def _enter(self, change: Change, now: float) -> None:
+    def _enter(self, pattern: Pattern, change: Change, now: float) -> None:
         left = [run for each in change.left if (run := self._leave(each)) is not None]
-        joined = [each for each in change.joined if self._join(each, change.late, now)]
+        joined = [each for each in change.joined if self._join(each, pattern, change.late, now)]
         for directory in change.replaced:
             run = self.roster.runs.get(directory)
             if run is not None:
@@ -153,8 +153,8 @@ class Following:
         """Whether its last look was merged before: what comes later is not this stream's."""
         return self._looks_last and pattern not in self._unsealed
 
-    def _join(self, directory: str, late: bool, now: float) -> bool:
-        run = self.roster.join(directory, late)
+    def _join(self, directory: str, pattern: Pattern, late: bool, now: float) -> bool:
+        run = self.roster.join(directory, pattern, late)
         if run is None:
             return False
         assert self._watcher is not None
@@ -256,9 +256,11 @@ class Following:
         runs = (member for member in self.roster.everyone() if isinstance(member, Run))
         return [removal for run in runs for removal in run.pinning.close()]
 
-    def all_changed(self) -> None:
-        """Anything may have happened anywhere."""
-        for member in self.roster.members():
+    def changed(self, paths: Sequence[str]) -> None:
+        """Something has happened to these, or anything anywhere, if there are none."""
+        for path in paths:
+            self.roster.changed(path)
+        for member in () if paths else self.roster.members():
             member.all_changed()
 
     # The end.

@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from .._scan import Ground, Look, Match, Matches, PatternRequest, fits, match, split
-from .._stores import LocalLocation
+from .._stores import Location
 from .._watchers import Watcher
 from ._agenda import Touched
 from ._flight import Flight
@@ -44,23 +44,25 @@ class Pattern:
         look: How the last look went; *ended*: when, by `time.monotonic`, None before the first.
     """
 
-    def __init__(self, text: str, options: Options, agenda: Touched[Pattern]) -> None:
-        self.text = text
+    def __init__(self, location: Location, options: Options, agenda: Touched[Pattern]) -> None:
+        self.text = location.path
         self.below: dict[str, tuple[Match, ...]] = {}
         self.unreadable: dict[str, str] = {}
         self.look = Look()
         self.ended: float | None = None
         self.matched = False  # whether it ever had a run
         self.told = ""  # the reason that was logged last
-        self._root, self._parts = split(text)
+        self._root, self._parts = split(self.text)
+        self._location = location.at(self._root or ".")
         self._options = options
         self._agenda = weakref.ref(agenda)
-        self.flight: Flight[Matches] = Flight(LocalLocation(self._root or ".").lane)
+        remote = self._location.requests is not None
+        self.flight: Flight[Matches] = Flight(self._location.lane, remote=remote)
         self._began = -math.inf  # when the look in flight began, on the event loop's clock
         self._ground: Ground | None = None
         self._hints = Hints()
-        root, interval = LocalLocation(self._root or "."), options.poll_interval
-        self._timers = Timers(root.poll_interval if interval is None else interval)
+        self._timers = Timers(self._location, options.poll_interval)
+        self._turn: tuple[frozenset[str], str] = frozenset(), ""  # see `PatternRequest`
         self._sealed = False
         self._seen = False  # whether a look could tell what was there
 
@@ -77,6 +79,11 @@ class Pattern:
         self._hints.add_all()
         self.touch()
 
+    def changed(self, path: str) -> None:
+        """Something has happened somewhere."""
+        if path.startswith(os.path.join(self._root, "")):
+            self.entry_changed(self._name(path))
+
     def doubt(self, run: str) -> None:
         """A run that may match is not there any more."""
         if run in self:
@@ -85,6 +92,20 @@ class Pattern:
     def _name(self, run: str) -> str:
         """The name in the root that leads to a run."""
         return run[len(os.path.join(self._root, "")) :].partition("/")[0]
+
+    def location_of(self, run: str) -> Location:
+        """Where a run that matches lies."""
+        return self._location.at(run)
+
+    @property
+    def check(self) -> tuple[str, str]:
+        """What a person should check; see `Location`."""
+        return self._location.check
+
+    @property
+    def requests(self) -> int | None:
+        """How many were made in the last hour; None where they are not paid for."""
+        return None if self._timers.requests is None else self._timers.requests.last_hour
 
     def touch(self) -> None:
         """There is something to do: attend to it when the stream wakes, which is now."""
@@ -102,7 +123,7 @@ class Pattern:
     def bind(self, watcher: Watcher) -> None:
         """Live in the event loop of *watcher*; look at everything."""
         self._timers.restart()
-        self.flight.bind(watcher, self, self._options.polls)
+        self.flight.bind(watcher, self, self._options.polls or bool(self._location.why_poll))
         self._hints.everything = True
         self.touch()
 
@@ -122,15 +143,20 @@ class Pattern:
         """Begin the look that is due."""
         full = self._hints.everything or self._timers.next <= now
         self._began = now
+        thorough = self._timers.safety_at <= now or self._timers.last_from < math.inf
         request = PatternRequest(
+            location=self._location,
             root=self._root,
             parts=self._parts,
             known=self.below,
             hints=self._hints.give().keys(),
             full=full,
+            thorough=thorough,
+            seen=self._turn[0],
+            turn=self._turn[1],
             ground=self._ground,
             subscription=self.flight.subscription,
-            why_poll=self._options.why_poll,
+            why_poll=self._location.why_poll or self._options.why_poll,
             trust_any=self._options.watcher != "auto",
         )
         self.flight.start(partial(match, request), self)
@@ -163,6 +189,7 @@ class Pattern:
             self._hints.spend()
         self._hints.everything |= result.again
         self._hints.everything |= self.flight.take_disturbed()
+        self._turn = matches.seen, matches.turn
         self._timers.set(result, now, thorough=result.full or result.trouble is not None)
         self._sealed |= self._timers.is_last(result, self._began, now)
         return change

@@ -58,7 +58,7 @@ def remedies(run: Run) -> list[Remedy]:
     if run.pinning.blocks:
         return [Remedy(reason, "it is tried again, and not delivered before", "pins")]
     foreign = look.foreign
-    if foreign is not None and (foreign.below or foreign.itself):
+    if foreign is not None and foreign.another_level:
         return [Remedy(reason, about="another level")]
     if foreign is not None and not run.ledger.entries:
         return [Remedy(reason, _of_strangers(run), "strangers")]
@@ -137,14 +137,14 @@ def remedy_of_pattern(pattern: Pattern) -> Remedy | None:
     """What there is to say of a pattern to a person."""
     reason = pattern_waits_for(pattern)
     if pattern.flight.hangs is not None:
-        return Remedy(f"{reason}; other runs go on", "check the mount")
+        return Remedy(f"{reason}; other runs go on", pattern.check[1])
     if pattern.ended is None:
         return None
     if pattern.look.trouble is not None:
         return Remedy(reason, f"check the path, {pattern.look.detail or 'it is waited for'}")
     if pattern.unreadable:
         parts = reason if not len(pattern) else unreadable_parts(pattern.unreadable)
-        return Remedy(parts, "check its permissions and its mount")
+        return Remedy(parts, pattern.check[0])
     if pattern.matched:
         return None
     return Remedy(reason, "if there should be some, check the pattern")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from .._stores import LocalLocation, Location
+from .._stores import Location
 from ._agenda import Agenda
 from ._journal import Journal
 from ._pattern import Pattern
@@ -35,8 +35,8 @@ class Roster:
         self._agenda = agenda
         self._journal = journal
         self.runs = {each.path: self._new(each) for each in locations if not is_pattern(each.path)}
-        patterns = (each.path for each in locations if is_pattern(each.path))
-        self.patterns = [Pattern(path, options, agenda) for path in patterns]
+        patterns = (each for each in locations if is_pattern(each.path))
+        self.patterns = [Pattern(each, options, agenda) for each in patterns]
         # Only asked where a pattern could name them too.
         self._named = frozenset(map(_bare, self.runs) if self.patterns else ())
         # What was delivered of a run that has left is not delivered again when it comes back.
@@ -50,19 +50,20 @@ class Roster:
         """Whether it is one run, now and ever."""
         return len(self.runs) == 1 and not self.patterns
 
-    def join(self, directory: str, late: bool) -> Run | None:
+    def join(self, directory: str, pattern: Pattern, late: bool) -> Run | None:
         """
         Follow a directory that matches; None if it is followed already.
 
         Args:
             directory: As the pattern spells it.
+            pattern: The pattern.
             late: It was not there at the first look, so all that is in it is new.
         """
         if directory in self.runs or directory in self._named:
             return None
         run = self._left.pop(directory, None)
         if run is None:
-            run = self._new(LocalLocation(directory))
+            run = self._new(pattern.location_of(directory))
         if late:
             run.ledger.expect_nothing()
         run.left = run.queue.left = run.named = False
@@ -79,6 +80,29 @@ class Roster:
         run.leave()
         run.touch()
         return run
+
+    def changed(self, path: str) -> None:
+        """Something has happened to a run, or in one, or where a pattern may find a new one."""
+        found = self._run_of(path)
+        if found is None:
+            for pattern in self.patterns:
+                pattern.changed(path)
+            return
+        run, name = found
+        if name:
+            run.entry_changed(name, arrived=False)
+        else:
+            run.all_changed()
+
+    def _run_of(self, path: str) -> tuple[Run, str] | None:
+        """The run in which a path lies, and the name in it that leads there."""
+        above, name = _bare(path), ""
+        while above:
+            run = self.runs.get(above) or self.runs.get(f"{above}/")
+            if run is not None:
+                return run, name
+            above, _, name = above.rpartition("/")
+        return None
 
     def shift(self, seconds: float) -> None:
         """Another event loop has begun, whose clock is so far ahead."""

@@ -57,13 +57,12 @@ class Run:
         # Weak: a stream that is dropped must go at once, not when the garbage is collected.
         self._agenda = weakref.ref(agenda)
         self._journal = journal
-        self.flight: Flight[Look] = Flight(location.lane)
+        self.flight: Flight[Look] = Flight(location.lane, remote=location.requests is not None)
         # Of the look in flight; of the last look, and of the last listing, that were merged.
         self._moment = self._looked = self._listed = Moment()
         self._ground: Ground | None = None
         self._hints = Hints()
-        interval = options.poll_interval
-        self._timers = Timers(location.poll_interval if interval is None else interval)
+        self._timers = Timers(location, options.poll_interval)
 
     # What the watcher tells.
 
@@ -90,6 +89,11 @@ class Run:
             agenda.touch(self)
 
     # Looks.
+
+    @property
+    def requests(self) -> int | None:
+        """How many were made in the last hour; None where they are not paid for."""
+        return None if self._timers.requests is None else self._timers.requests.last_hour
 
     def shift(self, seconds: float) -> None:
         """Another event loop has begun, whose clock is so far ahead."""
@@ -246,7 +250,8 @@ class Run:
             # Which ones are the newest is known only now.
             self._hints.watch(self.ledger.fresh)
         self._hints.everything |= self.flight.take_disturbed()
-        self._timers.set(result, now, self._looked.thorough)
+        newest = (self.ledger.entries[name].written for name in self.ledger.newest)
+        self._timers.set(result, now, self._looked.thorough, newest)
         if not self.sight.puzzling:
             self._timers.look_by(self.sight.explained)
         if self._timers.is_last(result, self._looked.began, now):

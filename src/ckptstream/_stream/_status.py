@@ -39,6 +39,7 @@ def _status_of_run(run: Run) -> RunStatus:
         retrying={each.name: each.reason for each in ledger.queue.retrying.values()},
         pinned=run.pinning.names,
         remedies=advice(run),
+        requests_last_hour=run.requests,
     )
 
 
@@ -53,4 +54,5 @@ def _status_of_pattern(pattern: Pattern) -> PatternStatus:
         waiting_for=pattern_waits_for(pattern),
         unanswered=pattern.flight.hangs,
         remedies=() if remedy is None else (remedy.advice,),
+        requests_last_hour=pattern.requests,
     )

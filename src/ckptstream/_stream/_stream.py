@@ -10,6 +10,7 @@ import anyio.lowlevel
 from .._model import Checkpoint, Status
 from ._engine import Engine
 from ._for_each import Evaluate, for_each
+from .arguments import StrPath, path_text
 
 
 class CheckpointStream:
@@ -123,14 +124,24 @@ class CheckpointStream:
         """
         await for_each(self, evaluate, jobs)
 
-    def wake(self) -> None:
+    def wake(self, *paths: StrPath) -> None:
         """
         Look now rather than at the next event or poll, for example when a webhook came in.
 
         Synchronous; call it in the event loop's thread. Between two calls of `__anext__` it is
         remembered for the next one.
+
+        Args:
+            paths: What has changed: runs, or files and objects in them, such as
+                `"s3://bucket/runs/7b/step_5/DONE"`; each begins as its run was given to `follow`.
+                Only there it looks: of a thousand runs in buckets, each look is paid for. What lies
+                in none of the runs counts for nothing. None given: everywhere.
+
+        Raises:
+            TypeError: Something is no path.
+            ValueError: A path is empty.
         """
-        self.engine.wake()
+        self.engine.wake(*(path_text("path", path) for path in paths))
 
     def status(self) -> Status:
         """What the stream knows of its run, at this moment. Does not look."""

@@ -43,9 +43,9 @@ class PathStream:
     ) -> None:
         await self._stream.aclose()
 
-    def wake(self) -> None:
+    def wake(self, *paths: StrPath) -> None:
         """Look now; see `CheckpointStream.wake`."""
-        self._stream.wake()
+        self._stream.wake(*paths)
 
     def status(self) -> Status:
         """What it knows; see `CheckpointStream.status`."""

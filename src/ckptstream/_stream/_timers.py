@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import anyio
 
 from .._scan import Look, Trouble
+from .._stores import Location
+from ._cadence import Cadence
+from ._requests import Requests
 
 SAFETY_INTERVAL = 120.0  # seconds between looks that trust no event
+_PAID_SAFETY = 5  # poll intervals between them where each request is paid for, or as many as
+# the last of them took requests
 GAP_INTERVAL = 1.0  # seconds between looks at a run that cannot be read
 _SHORTEST = 0.01  # seconds: TensorFlow's seconds_to_sleep may be 0
 _POLL_BEATS = 10  # in one poll interval
@@ -20,25 +26,38 @@ class Timers:
     """
     One run's, on the event loop's clock.
 
+    Args:
+        location: Where it lies.
+        poll_interval: Seconds between two looks, where no event would tell; None: as it is usual
+            there. Where each look is paid for, the longest time between two.
+
     Attributes:
         poll_at: When to list the directory, where no event would tell.
         safety_at: When to look at everything, whatever the events said.
         last_from: The stream's last look is one that began at or after this moment.
         last_until: What settles by then still counts; None before that look.
+        requests: How many were made; None where they are not paid for.
     """
 
     __slots__ = (
+        "_cadence",
         "_jitter",
         "_poll_interval",
         "_settling",
         "last_from",
         "last_until",
         "poll_at",
+        "requests",
         "safety_at",
     )
 
-    def __init__(self, poll_interval: float) -> None:
-        self._poll_interval = max(poll_interval, _SHORTEST)
+    def __init__(self, location: Location, poll_interval: float | None) -> None:
+        interval = location.poll_interval if poll_interval is None else poll_interval
+        self._poll_interval = max(interval, _SHORTEST)
+        self._cadence: Cadence | None = None
+        self.requests: Requests | None = None
+        if location.requests is not None:
+            self._cadence, self.requests = Cadence(self._poll_interval), Requests(location)
         # A thousand runs that began together must not look together. Where an object lies in
         # memory is as good as a random number.
         self._jitter = 0.9 + (id(self) >> 4) % 2003 / 2003 * 0.2
@@ -85,12 +104,27 @@ class Timers:
         """List the directory at that time at the latest."""
         self.poll_at = min(self.poll_at, moment)
 
-    def set(self, result: Look, now: float, thorough: bool) -> None:
-        """After a look."""
+    def set(self, result: Look, now: float, thorough: bool, written: Iterable[int] = ()) -> None:
+        """
+        After a look.
+
+        Args:
+            result: What it found.
+            now: The time.
+            thorough: Whether it looked at everything, whatever the events said.
+            written: When the newest finished checkpoints were, in nanoseconds.
+        """
+        made = 0 if self.requests is None else self.requests.note()
         if thorough:
-            self.safety_at = _on_beat(now + SAFETY_INTERVAL * self._jitter, _SAFETY_BEAT)
+            rest = SAFETY_INTERVAL
+            if self._cadence is not None:
+                rest = self._poll_interval * max(_PAID_SAFETY, made)
+            self.safety_at = _on_beat(now + rest * self._jitter, min(rest, _SAFETY_BEAT))
         self.poll_at = math.inf
-        if result.trouble is Trouble.LOCKED:
+        if self._cadence is not None:
+            self._cadence.learn(result, written)
+            self.poll_at = now + self._cadence.interval
+        elif result.trouble is Trouble.LOCKED:
             self.poll_at = now + GAP_INTERVAL
         elif result.watcher == "poll":
             interval = self._poll_interval

@@ -37,10 +37,8 @@ def waiting_for(run: Run) -> str:
         return silence or "finished checkpoints wait to be delivered"
     if ledger.queue.awaits_pointer:
         return f"waiting for the pointer to name {next(reversed(ledger.queue.waiting))}"
-    if look.foreign is not None:
-        another_level = look.foreign.below or look.foreign.itself
-        if another_level or not ledger.entries:
-            return _strangers(run.directory, look.foreign)
+    if look.foreign is not None and (look.foreign.another_level or not ledger.entries):
+        return _strangers(run.directory, look.foreign)
     pending = unfinished(run)
     newest = list(pending)[-1] if pending else None
     if newest is not None and not _is_overtaken(run, newest):

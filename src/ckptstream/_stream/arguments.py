@@ -128,10 +128,10 @@ def location(name: str, value: object) -> Location:
     Raises:
         ModuleNotFoundError: It is in an object store, and obstore is not installed.
     """
-    if isinstance(value, Client):
-        return given_store(value)
-    path = path_text(name, value)
-    return bucket_location(name, path) if is_url(path) else LocalLocation(directory(name, path))
+    found = _place(name, value)
+    if is_pattern(found.path):
+        raise ValueError(f"{name}={found.path!r} is a pattern: only follow() takes one")
+    return found
 
 
 def locations(values: tuple[object, ...]) -> list[Location]:
@@ -143,17 +143,21 @@ def locations(values: tuple[object, ...]) -> list[Location]:
 
 
 def _one_or_more(name: str, value: object) -> Location:
+    found = _place(name, value)
+    path = found.path
+    parts = path.split("/") if is_pattern(path) else []
+    if any("**" in part for part in parts):
+        raise ValueError(f"{name}={path!r} holds '**': write a '*' for each level, such as '*/*'")
+    if parts and ".." in parts[next(i for i, part in enumerate(parts) if "*" in part) :]:
+        raise ValueError(f"{name}={path!r} goes up again after a '*': write it without '..'")
+    return found
+
+
+def _place(name: str, value: object) -> Location:
     if isinstance(value, Client):
         return given_store(value)
     path = path_text(name, value)
-    if not is_pattern(path) or is_url(path):
-        return location(name, path)
-    parts = path.split("/")
-    if any("**" in part for part in parts):
-        raise ValueError(f"{name}={path!r} holds '**': write a '*' for each level, such as '*/*'")
-    if ".." in parts[next(i for i, part in enumerate(parts) if "*" in part) :]:
-        raise ValueError(f"{name}={path!r} goes up again after a '*': write it without '..'")
-    return LocalLocation(path)
+    return bucket_location(name, path) if is_url(path) else LocalLocation(path)
 
 
 def seconds(name: str, value: object) -> float:

@@ -4,7 +4,7 @@ from ._call import Call
 from ._hand_over import HandOver
 from ._job import HUNG_AFTER, Job
 from ._per_loop import PerLoop
-from ._pool import HEALTHY_THREADS, HUNG_THREADS, Pool, current_pool
+from ._pool import HEALTHY_THREADS, HUNG_THREADS, Pool, current_pool, current_remote_pool
 
 __all__ = [
     "HEALTHY_THREADS",
@@ -16,4 +16,5 @@ __all__ = [
     "PerLoop",
     "Pool",
     "current_pool",
+    "current_remote_pool",
 ]

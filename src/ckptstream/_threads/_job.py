@@ -25,16 +25,23 @@ class Job(Generic[T]):
         function: What the thread calls.
         lane: Names what the call depends on, such as a mount point. Asked in a worker thread, and
             only when so many calls hang that those on the same lane must be held back.
+        remote: Whether it waits for a server, in a thread that most of the time does nothing.
     """
 
     __slots__ = (
         *("_ask_lane", "_dropped", "_error", "_function", "_mailbox", "_notify", "_result"),
-        *("alive_at", "began_at", "done", "ended_at", "held", "kept_waiting", "lane", "started"),
+        *("alive_at", "began_at", "done", "ended_at", "held", "kept_waiting", "lane", "remote"),
+        "started",
     )
 
     def __init__(
-        self, function: Callable[[Callable[[], None]], T], lane: Callable[[], str]
+        self,
+        function: Callable[[Callable[[], None]], T],
+        lane: Callable[[], str],
+        *,
+        remote: bool = False,
     ) -> None:
+        self.remote = remote
         self._function = function
         self._result: T | None = None
         self._error: BaseException | None = None

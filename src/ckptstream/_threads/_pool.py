@@ -16,6 +16,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from ._job import HUNG_AFTER, Job
@@ -25,6 +26,7 @@ from ._per_loop import PerLoop
 T = TypeVar("T")
 
 HEALTHY_THREADS = 2
+REMOTE_THREADS = 8  # healthy ones of the pool for servers, which answer in 50 ms or 500
 HUNG_THREADS = 4
 IDLE_SECONDS = 5.0
 _SLOW = 0.01  # seconds after which a job waits for its storage, rather than for the interpreter
@@ -34,7 +36,8 @@ _TELL_AFTER = 0.001  # seconds
 class _Workers:
     """What the threads share. It refers neither to the pool nor to an event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, healthy: int) -> None:
+        self._healthy = healthy
         self.jobs: deque[Job[object]] = deque()
         # What wakes an idle thread. One that comes from a job finds the next by itself: waking a
         # thread costs more than most looks.
@@ -57,10 +60,10 @@ class _Workers:
 
     def hire(self) -> None:
         """Start the threads that are needed and allowed. The lock is held."""
-        for _ in range(HEALTHY_THREADS):
+        for _ in range(self._healthy):
             healthy = self.threads - len(self.hung)
-            room = self.threads < HEALTHY_THREADS + HUNG_THREADS
-            if self.pending > healthy < HEALTHY_THREADS and room:
+            room = self.threads < self._healthy + HUNG_THREADS
+            if self.pending > healthy < self._healthy and room:
                 self.threads += 1
                 threading.Thread(target=self._work, name="ckptstream-look", daemon=True).start()
 
@@ -97,7 +100,7 @@ class _Workers:
         """Wait for a job; None if the thread is to end."""
         while True:
             with self.lock:
-                surplus = self.threads - len(self.hung) > HEALTHY_THREADS
+                surplus = self.threads - len(self.hung) > self._healthy
                 if self.closed or surplus:
                     self.threads -= 1
                     return None
@@ -144,7 +147,7 @@ class _Workers:
                 if self.closed:
                     return False
                 # Below this, even if all that runs hangs in the end, a healthy thread is left.
-                crowded = len(self.hung) + HEALTHY_THREADS > HUNG_THREADS
+                crowded = len(self.hung) + self._healthy > HUNG_THREADS
                 unknown = [j for j in (job, *self.running) if crowded and j.lane is None]
                 if not unknown:
                     if crowded and self._is_blocked(job):
@@ -189,11 +192,16 @@ class _Workers:
 
 
 class Pool:
-    """The worker threads of one event loop; `current_pool` returns it."""
+    """
+    Worker threads of one event loop; `current_pool` and `current_remote_pool` return them.
 
-    def __init__(self) -> None:
+    Args:
+        healthy: How many threads there are at most, beside those that hang.
+    """
+
+    def __init__(self, healthy: int = HEALTHY_THREADS) -> None:
         self._mailbox = current_mailbox()  # kept while there is a pool
-        self._workers = _Workers()
+        self._workers = _Workers(healthy)
         weakref.finalize(self, self._workers.close).atexit = False
 
     def submit(self, job: Job[T], done: Callable[[], None]) -> None:
@@ -249,3 +257,5 @@ class Pool:
 
 
 current_pool = PerLoop("ckptstream_pool", Pool)
+# Of its own: a server that is slow or down must keep nobody from looking at a directory.
+current_remote_pool = PerLoop("ckptstream_remote_pool", partial(Pool, REMOTE_THREADS))

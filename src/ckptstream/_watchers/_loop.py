@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 import anyio
 
-from .._threads import Job, PerLoop, Pool, current_pool
+from .._threads import Job, PerLoop, Pool, current_pool, current_remote_pool
 from ._hints import Alarm, Listener, Meaning
 
 if sys.platform == "linux":
@@ -95,6 +95,7 @@ class LoopWatcher:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._remote: Pool | None = None  # for what waits for servers
         self.told = set[str]()
         self._inotify = _new_inotify()
         # Not a dict: to find its first one it goes over all that has left since it last grew.
@@ -110,15 +111,22 @@ class LoopWatcher:
 
     def submit(self, job: Job[T], done: Callable[[], None], *, first: bool = False) -> None:
         """Make a look in a thread, and call *done* in the event loop after it."""
-        self._pool.queue(job, done, first=first)
+        pool = self._pool
+        if job.remote:
+            pool = self._remote = self._remote or current_remote_pool()
+        pool.queue(job, done, first=first)
 
     def begin(self) -> None:
         """Let the threads begin."""
         self._pool.begin()
+        if self._remote is not None:
+            self._remote.begin()
 
     def review(self) -> None:
         """Replace threads that hang."""
         self._pool.review()
+        if self._remote is not None:
+            self._remote.review()
 
     def read(self, *, lately: bool = False) -> None:
         """Pass on what has happened until now; *lately*: or until a moment ago."""

@@ -86,11 +86,9 @@ class Described:
         groups = self._names.groupindex  # not groupdict(): each name is asked for several times
         has_part = "part" in groups and found["part"] is not None
         lead = found.expand(self.lead) if has_part else name
-        return (
-            None
-            if is_temporary(lead)
-            else (lead, _step(found["step"] if "step" in groups else None))
-        )
+        if is_temporary(lead):
+            return None
+        return lead, _step(found["step"] if "step" in groups else None)
 
     def missing(self, name: str, evidence: Evidence) -> str | None:
         """What the first proof lacks that lacks something."""

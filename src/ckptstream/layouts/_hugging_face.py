@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from ._files import newer_than, read_integer
-from ._names import is_temporary
+from ._names import is_temporary, remember_few
 from ._protocol import Evidence
 from ._shards import missing_shard
 
@@ -15,7 +16,6 @@ _NAME = re.compile(r"checkpoint-([0-9]+)")
 _STATE = "trainer_state.json"
 _STATE_LIMIT = 2**20
 _WEIGHTS = (".bin", ".pt", ".pth", ".safetensors")
-_FEW = 64  # names, of which the model's are remembered together
 
 _NO_MODEL = re.compile(
     r"""
@@ -60,7 +60,7 @@ class HuggingFace:
         unfinished = _unfinished_state(name, evidence)
         if unfinished is not None:
             return unfinished
-        model = _model(name, evidence)
+        model = _model(evidence.list(name))
         if not model:
             return "no model files"
         return missing_shard(name, evidence) or _unsettled(name, model, evidence)
@@ -72,7 +72,7 @@ class HuggingFace:
     def recognises(self, name: str, evidence: Evidence) -> bool:
         """Whether a directory of this name holds `trainer_state.json`, a config or a model."""
         files = evidence.list(name)
-        return _STATE in files or "config.json" in files or bool(_model(name, evidence))
+        return _STATE in files or "config.json" in files or bool(_model(files))
 
     def owns(self, name: str, evidence: Evidence) -> bool:
         """Whether there is the one file that nobody else writes."""
@@ -93,16 +93,9 @@ def _unfinished_state(name: str, evidence: Evidence) -> str | None:
     return None if step == expected else f"{_STATE} is of step {step}"
 
 
-def _model(name: str, evidence: Evidence) -> list[str]:
+@remember_few
+def _model(names: Collection[str]) -> tuple[str, ...]:
     """All but the bookkeeping; of a directory (`global_step5`, for DeepSpeed) only that."""
-    names = evidence.list(name)
-    if isinstance(names, tuple) and len(names) <= _FEW:
-        return list(_no_bookkeeping(names))
-    return [file for file in sorted(names) if not _is_bookkeeping(file)]
-
-
-@lru_cache(maxsize=1000)  # A thousand runs with twenty checkpoints each have the same few names.
-def _no_bookkeeping(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(file for file in sorted(names) if not _is_bookkeeping(file))
 
 
@@ -111,7 +104,7 @@ def _is_bookkeeping(file: str) -> bool:
     return is_temporary(file) or _NO_MODEL.fullmatch(file) is not None
 
 
-def _unsettled(name: str, model: list[str], evidence: Evidence) -> str | None:
+def _unsettled(name: str, model: Sequence[str], evidence: Evidence) -> str | None:
     state = f"{name}/{_STATE}"
     paths = [f"{name}/{file}" for file in model]
     stats = {path: evidence.stat(path) for path in paths}

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection, Hashable
+from functools import lru_cache
+from typing import TypeVar, cast
+
+Search = TypeVar("Search", bound=Callable[..., object])
+
+FEW = 64  # names in a directory, of which what was found is remembered
 
 _TEMPORARY = re.compile(
     r"""
@@ -35,3 +42,19 @@ def is_weights(name: str) -> bool:
 def is_temporary(name: str) -> bool:
     """Whether a framework or filesystem uses such a name for what is not finished, or is gone."""
     return _TEMPORARY.fullmatch(name) is not None
+
+
+def remember_few(search: Search) -> Search:
+    """
+    Have *search* remember what it found among names, its first argument, if they are few.
+
+    Checkpoints of a kind have the same names inside: a thousand runs with twenty of them each.
+    """
+    remembering = lru_cache(maxsize=1000)(search)
+
+    def found(names: Collection[str], *others: Hashable) -> object:
+        if isinstance(names, tuple) and len(names) <= FEW:
+            return remembering(names, *others)
+        return search(names, *others)
+
+    return cast("Search", found)

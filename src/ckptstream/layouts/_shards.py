@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple, cast
 
 from ._files import read_json
+from ._names import remember_few
 from ._protocol import Evidence
 from ._subject import Subject
 
@@ -17,7 +17,6 @@ _PART = re.compile(r"(.+)-[0-9]{5,}-of-[0-9]{5,}(\.safetensors|\.bin)", re.DOTAL
 _INDEX_LIMIT = 32 * 2**20
 _METADATA_LIMIT = 32 * 2**20
 _DATA_FILE = re.compile(rb"__[0-9]+_[0-9]+\.distcp")
-_FEW = 64  # files, of which it is remembered together which of them are lacking
 _DIGITS = str.maketrans("123456789", "0" * 9)
 
 
@@ -116,13 +115,12 @@ class Ranks:
     def lacking(self, subject: Subject) -> str | None:
         """The first file that is not there."""
         files = tuple(map(subject.short, subject.find(self.pattern)))
-        search = _search if len(files) <= _FEW else _search.__wrapped__
-        found = search(self.pattern, self.base, files)
+        found = _search(files, self.pattern, self.base)
         return None if found is None else f"no {found[0].name(found[1], subject)}"
 
 
-@lru_cache(maxsize=1000)  # Checkpoints of a kind have the same names inside.
-def _search(pattern: str, base: int, files: tuple[str, ...]) -> tuple[_Set, int] | None:
+@remember_few
+def _search(files: Collection[str], pattern: str, base: int) -> tuple[_Set, int] | None:
     """The first set that lacks a file, and the number that it lacks."""
     sets: dict[_Set, set[int]] = {}
     counts: dict[str, int] = {}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from typing import NamedTuple
 
-from ._names import is_temporary
+from ._names import is_temporary, remember_few
 from ._protocol import Evidence, Match
-
-_FEW = 64  # names, of which all that fit a pattern are remembered together
 
 
 class Subject(NamedTuple):
@@ -54,20 +52,14 @@ def find(directory: str, pattern: str, evidence: Evidence) -> list[str]:
     """
     found = [directory]
     for part in pattern.split("/"):
-        found = [f"{path}/{name}" for path in found for name in _fitting(part, evidence.list(path))]
+        found = [f"{path}/{name}" for path in found for name in _fitting(evidence.list(path), part)]
     return found
 
 
-def _fitting(part: str, names: Collection[str]) -> Sequence[str]:
-    if isinstance(names, tuple) and len(names) <= _FEW:
-        return _fitting_few(part, names)
-    return sorted(name for name in names if fits(part, name))
-
-
-# Checkpoints of a kind have the same names inside. A profile of the first look showed a third of
-# the time in asking of each single name whether it fits each pattern.
-@lru_cache(maxsize=1000)
-def _fitting_few(part: str, names: tuple[str, ...]) -> tuple[str, ...]:
+# A profile of the first look showed a third of the time in asking of each single name whether it
+# fits each pattern.
+@remember_few
+def _fitting(names: Collection[str], part: str) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if fits(part, name)))
 
 

@@ -55,39 +55,35 @@ class Template:
 
     def missing(self, name: str, evidence: Evidence) -> str | None:
         """The marker; without one, the file's end or any file, and that it has settled."""
-        entry = evidence.stat(name)
-        if entry is None:
+        if evidence.stat(name) is None:
             return "not there"
-        if self._marker:
-            return self._unmarked(name, f"{name}/{self._marker}", evidence)
-        if entry.is_directory:
-            lacking = _unfinished_directory(name, evidence)
-        else:
-            lacking = unfinished_file(name, entry, evidence)
-        if lacking is not None or evidence.settled(name):
-            return lacking
-        return "waits until it has settled"
-
-    def _unmarked(self, name: str, path: str, evidence: Evidence) -> str | None:
-        marker = evidence.stat(path)
-        if marker is None:
+        own = self._own(name)
+        entry = evidence.stat(own)
+        if entry is None:
             return f"no {self._marker}"
-        if marker.is_directory or not is_weights(path):
-            return _uploaded_after(path, name, evidence)
-        # That is no marker that somebody writes last: it is there from its first byte on.
-        lacking = unfinished_file(path, marker, evidence)
-        if lacking is not None or evidence.settled(path):
+        if self._marker and (entry.is_directory or not is_weights(own)):
+            # Somebody writes it last; weights are there from their first byte on.
+            return _uploaded_after(own, name, evidence)
+        if entry.is_directory:
+            lacking = _unfinished_directory(own, evidence)
+        else:
+            lacking = unfinished_file(own, entry, evidence)
+        if lacking is not None or evidence.settled(own):
             return lacking
-        return f"waits until {self._marker} has settled"
+        return f"waits until {self._marker or 'it'} has settled"
 
     def generation(self, name: str, evidence: Evidence) -> str | None:
         """The fingerprint of the marker, of the file, or of the directory's largest file."""
-        own = f"{name}/{self._marker}" if self._marker else name
+        own = self._own(name)
         entry = evidence.stat(own)
         if entry is None or not entry.is_directory:
             return evidence.fingerprint(own)
         largest = largest_file(own, evidence)
         return None if largest is None else f"{evidence.fingerprint(largest)}-{_mark(largest)}"
+
+    def _own(self, name: str) -> str:
+        """What tells whether it is finished: the marker, else the file or directory itself."""
+        return f"{name}/{self._marker}" if self._marker else name
 
 
 def _uploaded_after(marker: str, name: str, evidence: Evidence) -> str | None:

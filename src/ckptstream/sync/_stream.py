@@ -15,6 +15,7 @@ from .._model import Checkpoint, Status
 from .._portals import Home
 from .._stream import CheckpointStream as AsyncStream
 from .._stream import Engine
+from .._stream.arguments import StrPath, path_text
 
 T = TypeVar("T")
 
@@ -124,9 +125,10 @@ class CheckpointStream:
         """End the stream now; from another thread too, whose call then gets `StopIteration`."""
         self._home.tell(partial(self._engine.end, "it was closed"))
 
-    def wake(self) -> None:
+    def wake(self, *paths: StrPath) -> None:
         """Look now rather than at the next event or poll; from any thread."""
-        self._home.tell(self._engine.wake)
+        texts = [path_text("path", path) for path in paths]
+        self._home.tell(partial(self._engine.wake, *texts))
 
     def status(self) -> Status:
         """What the stream knows of its run, at this moment; from any thread. Does not look."""
@@ -172,9 +174,9 @@ class PathStream:
         """End it now; see `CheckpointStream.close`."""
         self._stream.close()
 
-    def wake(self) -> None:
+    def wake(self, *paths: StrPath) -> None:
         """Look now; see `CheckpointStream.wake`."""
-        self._stream.wake()
+        self._stream.wake(*paths)
 
     def status(self) -> Status:
         """What it knows; see `CheckpointStream.status`."""

@@ -1,0 +1,283 @@
+"""
+Patterns in object stores: which runs are followed, and what it costs to learn of new ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import pytest
+from buckets import SECRET, Server, put
+from observing import SECONDS
+
+from ckptstream import Checkpoint, CheckpointStream, follow
+from ckptstream._scan import Match, Matches, PatternRequest, match, split
+from ckptstream._stores import BucketLocation
+
+pytest.importorskip("obstore")
+anyio_tests = pytest.mark.anyio
+
+QUICK = 0.02  # seconds between two looks
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def bucket(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """
+    A bucket of its own, with all that is needed for it in the environment.
+    """
+    name = f"patterns-{next(_numbers)}"
+    server.make_bucket(name)
+    for key, value in server.environment.items():
+        monkeypatch.setenv(key, value)
+    return name
+
+
+def finish(store: Any, run: str, step: int) -> None:
+    """
+    Upload a checkpoint, its marker last.
+    """
+    put(store, f"{run}/step_{step}/model.bin", b"weights")
+    put(store, f"{run}/step_{step}/DONE")
+
+
+def quick(*runs: str) -> CheckpointStream:
+    return follow(*runs, layout="step_{step}/DONE", poll_interval=QUICK)
+
+
+async def take(stream: CheckpointStream, count: int) -> list[Checkpoint]:
+    with anyio.fail_after(SECONDS):
+        return [await anext(stream) for _ in range(count)]
+
+
+@anyio_tests
+async def test_each_prefix_that_matches_is_a_run(server: Server, bucket: str) -> None:
+    """
+    Those that are there, and those that come later.
+    """
+    store, root = server.store(bucket), f"s3://{bucket}/sweeps"
+    finish(store, "sweeps/a", 1)
+    put(store, "sweeps/notes.txt")
+    put(store, "elsewhere/step_9/DONE")
+    stream = quick(f"{root}/*")
+
+    [first] = await take(stream, 1)
+    finish(store, "sweeps/b", 2)
+    [second] = await take(stream, 1)
+
+    assert [f"{root}/a", f"{root}/b"] == [first.run, second.run]
+    assert f"{root}/b/step_2" == second.path
+    assert [2] == [pattern.runs for pattern in stream.status().patterns]
+
+
+@anyio_tests
+async def test_a_prefix_below_each_match(server: Server, bucket: str) -> None:
+    """
+    A run joins when it has that prefix, though its own was there before.
+    """
+    store = server.store(bucket)
+    put(store, "sweeps/a/config.yaml")
+    put(store, "sweeps/b/logs/1.txt")
+    finish(store, "sweeps/b/checkpoints", 1)
+    stream = quick(f"s3://{bucket}/sweeps/*/checkpoints")
+
+    [first] = await take(stream, 1)
+    finish(store, "sweeps/a/checkpoints", 2)
+    [second] = await take(stream, 1)
+
+    runs = [f"s3://{bucket}/sweeps/{name}/checkpoints" for name in ("b", "a")]
+    assert runs == [first.run, second.run]
+
+
+@anyio_tests
+async def test_a_run_whose_objects_are_deleted_leaves(server: Server, bucket: str) -> None:
+    """
+    As a directory that is removed.
+    """
+    store = server.store(bucket)
+    finish(store, "sweeps/a", 1)
+    finish(store, "sweeps/b", 1)
+    stream = quick(f"s3://{bucket}/sweeps/*")
+    await take(stream, 2)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(take, stream, 1)
+        for file in ("model.bin", "DONE"):
+            store.delete(f"sweeps/a/step_1/{file}")
+        with anyio.fail_after(SECONDS):
+            while stream.status().patterns[0].runs == 2:
+                await anyio.sleep(0.01)
+        finish(store, "sweeps/b", 2)
+
+    assert [f"s3://{bucket}/sweeps/b"] == [run.run for run in stream.status().runs]
+
+
+@anyio_tests
+async def test_a_bucket_is_a_root(server: Server, bucket: str) -> None:
+    """
+    Every first part of a key is a run.
+    """
+    finish(server.store(bucket), "a", 1)
+
+    [ckpt] = await take(quick(f"s3://{bucket}/*"), 1)
+
+    assert f"s3://{bucket}/a" == ckpt.run
+
+
+@anyio_tests
+async def test_options_are_those_of_all_runs(
+    server: Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    And stay as secret as for one.
+    """
+    for key in server.environment:
+        monkeypatch.delenv(key)
+    finish(server.store(bucket), "sweeps/a", 1)
+    options = f"endpoint={server.endpoint}&allow_http=true&region=us-east-1&access_key_id=test"
+    stream = quick(f"s3://{bucket}/sweeps/*?{options}&secret_access_key={SECRET}")
+
+    [ckpt] = await take(stream, 1)
+
+    shown = [repr(stream), str(stream.status()), repr(stream.status()), repr(ckpt)]
+    assert f"s3://{bucket}/sweeps/a" == ckpt.run
+    assert not [text for text in shown if SECRET in text]
+
+
+@anyio_tests
+async def test_the_requests_of_the_last_hour(server: Server, bucket: str) -> None:
+    """
+    Of each run, and of the pattern itself; in words, too.
+    """
+    finish(server.store(bucket), "sweeps/a", 1)
+    stream = quick(f"s3://{bucket}/sweeps/*")
+    await take(stream, 1)
+
+    [pattern], [run] = stream.status().patterns, stream.status().runs
+
+    assert pattern.requests_last_hour is not None
+    assert pattern.requests_last_hour >= 1
+    assert run.requests_last_hour is not None
+    assert run.requests_last_hour >= 2
+    assert f"{run.requests_last_hour} requests in the last hour" in str(run)
+    assert f"{pattern.requests_last_hour} requests in the last hour" in str(pattern)
+
+
+# What one look costs.
+
+
+@dataclass
+class Looks:
+    """
+    One look after the other at a pattern in a store, and what each of them costs.
+    """
+
+    store: Any
+    pattern: str
+    last: Matches | None = None
+    known: dict[str, tuple[Match, ...]] = field(default_factory=dict[str, "tuple[Match, ...]"])
+
+    def __post_init__(self) -> None:
+        self.root, self.parts = split(f"s3://bucket/{self.pattern}")
+        whole = BucketLocation(f"s3://bucket/{self.pattern}", self.pattern, client=self.store)
+        self.location = whole.at(self.root)
+
+    def cost(self, *, thorough: bool = False) -> int:
+        """
+        How many requests a look makes.
+        """
+        before, last = self.location.requests, self.last
+        request = PatternRequest(
+            location=self.location,
+            root=self.root,
+            parts=self.parts,
+            known=self.known,
+            hints=(),
+            full=True,
+            thorough=thorough,
+            seen=frozenset() if last is None else last.seen,
+            turn="" if last is None else last.turn,
+            ground=None if last is None else last.look.ground,
+            subscription=None,
+            why_poll="",
+            trust_any=False,
+        )
+        self.last = match(request, lambda: None)
+        self.known = {} if self.last.look.full else self.known
+        self.known |= self.last.below
+        self.known = {name: found for name, found in self.known.items() if found}
+        return self.location.requests - before
+
+
+@pytest.fixture
+def store() -> Any:
+    """
+    An object store in this process.
+    """
+    from obstore.store import MemoryStore
+
+    return MemoryStore()
+
+
+def test_one_listing_tells_of_all_runs(store: Any) -> None:
+    """
+    However many there are.
+    """
+    for number in range(200):
+        put(store, f"sweeps/{number}/config.yaml")
+    looks = Looks(store, "sweeps/*")
+
+    assert [1, 1, 1] == [looks.cost(), looks.cost(), looks.cost(thorough=True)]
+    assert 200 == len(looks.known)
+
+
+def test_below_the_matches_it_is_looked_in_turn(store: Any) -> None:
+    """
+    Ten in a look, until it was everyone's turn; what is new comes at once.
+    """
+    for number in range(25):
+        put(store, f"sweeps/{number:02}/config.yaml")
+    looks = Looks(store, "sweeps/*/checkpoints")
+    first, second = looks.cost(), looks.cost()
+    put(store, "sweeps/24/checkpoints/step_1/DONE")
+    put(store, "sweeps/99/checkpoints/step_1/DONE")
+    third = looks.cost()
+    found = [set(looks.known)]
+    fourth = looks.cost()
+    found.append(set(looks.known))
+
+    assert [26, 11, 12, 11] == [first, second, third, fourth]
+    assert [{"99"}, {"99", "24"}] == found
+
+
+def test_below_the_matches_all_is_looked_at_now_and_then(store: Any) -> None:
+    """
+    As before a stream ends.
+    """
+    for number in range(25):
+        put(store, f"sweeps/{number:02}/checkpoints/step_1/DONE")
+    looks = Looks(store, "sweeps/*/checkpoints")
+    looks.cost()
+    for number in range(25, 50):
+        put(store, f"sweeps/{number:02}/config.yaml")
+    looks.cost()
+
+    assert 51 == looks.cost(thorough=True)
+    assert 25 == len(looks.known)
+
+
+def test_a_match_that_is_gone_costs_nothing(store: Any) -> None:
+    """
+    The listing of the root says so.
+    """
+    for number in range(3):
+        put(store, f"sweeps/{number}/checkpoints/step_1/DONE")
+    looks = Looks(store, "sweeps/*/checkpoints")
+    looks.cost()
+    store.delete("sweeps/1/checkpoints/step_1/DONE")
+    looks.cost()
+
+    assert {"0", "2"} == set(looks.known)

@@ -184,7 +184,17 @@ def test_the_blocking_twin(memory: Any) -> None:
     ("layout", "name", "before", "last"),
     [
         ("hf", "checkpoint-1", {"config.json": b"{}", "model.bin": b"x"}, "trainer_state.json"),
-        ("orbax", "1", {"default/_METADATA": b"{}", "default/d/x": b"x"}, "commit_success.txt"),
+        (
+            "orbax",
+            "1",
+            {
+                "_CHECKPOINT_METADATA": b'{"commit_timestamp_nsecs": 17}',
+                "default/_METADATA": b"{}",
+                "default/d/x": b"x",
+                "default/manifest.ocdbt": b"x",
+            },
+            "commit_success.txt",
+        ),
         ("dcp", "step-1", {"__0_0.distcp": b"x"}, ".metadata"),
         (LAYOUT, "step_1", {"model.bin": b"x"}, "DONE"),
     ],
@@ -212,11 +222,12 @@ async def test_a_rename_proves_nothing(memory: Any, monkeypatch: pytest.MonkeyPa
     What is finished elsewhere when it has its name is finished here when it has settled.
     """
     monkeypatch.setattr(_bucket, "SETTLE", 0.2)
+    put(memory, "checkpoint_1/target.a/0")
     put(memory, "checkpoint_1/checkpoint")
     stream = quick(memory, layout="t5x")
 
     async with waiting(stream, "settled"):
-        put(memory, "checkpoint_1/target.bin")
+        put(memory, "checkpoint_1/target.b/0")
         asked = time.monotonic()
 
     assert time.monotonic() - asked >= 0.2

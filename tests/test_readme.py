@@ -15,6 +15,7 @@ import types
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import anyio
 import anyio.lowlevel
@@ -544,7 +545,9 @@ async def test_a_message_wakes_a_stream(ckpts: Any, server: Server) -> None:
         tasks.start_soon(names["wake_on_events"], stream, sqs, queue)
         first = await anext(stream)
         upload(ckpts, 200)
-        sqs.send_message(QueueUrl=queue, MessageBody="{}")
+        key = quote_plus("runs/7b/checkpoint-200/trainer_state.json")
+        event = {"Records": [{"s3": {"bucket": {"name": "ckpts"}, "object": {"key": key}}}]}
+        sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(event))
         second = await anext(stream)
         tasks.cancel_scope.cancel()
     ckpts.delete([f"runs/7b/checkpoint-200/{name}" for name in UPLOADED])

@@ -8,7 +8,7 @@ import os
 import pickle
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _ZIPPED = (".bin", ".ckpt", ".distcp", ".pt", ".pth", "random_states_0.pkl")
 _SSTABLE_END = bytes(40) + struct.pack("<Q", 0xDB4775248B80FB57)  # handles, then the magic number
@@ -49,6 +49,12 @@ def json_bytes(value: object) -> bytes:
 def pickled(step: int) -> bytes:
     """A pickle's."""
     return pickle.dumps({"step": step})
+
+
+def dcp_metadata(step: int, files: Sequence[str]) -> bytes:
+    """What DCP's `.metadata` says of the data files."""
+    stored = {f"weight.{rank}": {"relative_path": file} for rank, file in enumerate(files)}
+    return pickle.dumps({"step": step, "storage_data": stored}, protocol=4)
 
 
 def msgpack_map(step: int, size: int) -> bytes:

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from .._model import FileStat
 from ._files import files_below
 from ._names import is_temporary
 from ._pointers import Pointer
@@ -128,7 +129,7 @@ class Described:
             # Lightning removes the target first, then the link.
             return "a link that leads nowhere" if name in evidence.list("") else None
         others = (other for other in sorted(evidence.list("")) if other != name)
-        same = (other for other in others if stat.inode and evidence.stat(other) == stat)
+        same = (other for other in others if _is_same(stat, evidence.stat(other), evidence))
         another = next((other for other in same if self.match(other) is not None), None)
         return None if another is None else f"a link to {another}"
 
@@ -208,6 +209,14 @@ class Described:
 
     def _mark(self, path: str) -> str:
         return f"{self._tag}{zlib.crc32(path.encode(errors='surrogateescape')):08x}"
+
+
+def _is_same(link: FileStat, other: FileStat | None, evidence: Evidence) -> bool:
+    if other is None or not link.inode:
+        return False
+    # A bucket has no links: what an upload made of one came at another time, with the same ETag.
+    same = (link.size, link.inode) == (other.size, other.inode)
+    return link == other if evidence.rename_is_atomic else same
 
 
 def _known(evidence: Evidence) -> str | None:

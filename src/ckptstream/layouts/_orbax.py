@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
-from ._files import largest_file, read_integer
+from ._files import largest_file, newer_than, read_integer, read_json
 from ._names import is_temporary
 from ._protocol import Evidence
 
@@ -19,6 +20,9 @@ _METADATA_LIMIT = 64 * 1024
 _OF_ITEMS = ("_METADATA", "manifest.ocdbt", "_sharding")
 _OF_STEPS = frozenset({_METADATA, _MARKER, "orbax.checkpoint", *_OF_ITEMS})
 _OWN = (_MARKER, "_METADATA", "checkpoint", "manifest.ocdbt", "_sharding")
+_OCDBT = re.compile(rb'"use_ocdbt"\s*:\s*true')
+_DATA = frozenset({"d", "ocdbt_data", "ocdbt_meta"})
+_PART = "ocdbt.process_"  # what one process has written
 _ITEMS = 32  # how many names are looked at one level below: an Orbax step has few
 
 
@@ -30,7 +34,9 @@ class Orbax:
     A checkpoint is a directory `1000`, `00001000` or `prefix_1000`. It is finished when it holds
     `commit_success.txt` (0.12.3 and later) or a commit stamp; without either file, when it came
     by a rename and has settled. In `COMMIT_FILE` mode, and in buckets, it fills up under its
-    final name and the marker comes last; while it is being deleted it looks much the same.
+    final name and the marker comes last; while it is being deleted it looks much the same. An
+    upload may publish the marker first: where there is no atomic rename, the items that the
+    metadata names and the files that tensorstore cannot do without must be there, too.
 
     Source: google/orbax `checkpoint/orbax/checkpoint/_src/path/{atomicity,step,deleter}.py`,
     `_src/metadata/step_metadata_serialization.py`, `CHANGELOG.md`.
@@ -57,7 +63,7 @@ class Orbax:
         if self._vanishing(name, evidence):
             return "its files are vanishing: it is being deleted"
         if evidence.stat(f"{name}/{_MARKER}") is not None:
-            return None
+            return None if evidence.rename_is_atomic else _unpublished(name, evidence)
         if evidence.stat(f"{name}/{_METADATA}") is not None:
             return _uncommitted(name, evidence)
         return _unsettled(name, evidence)
@@ -113,6 +119,49 @@ def _unsettled(name: str, evidence: Evidence) -> str | None:
     if not evidence.list(name):
         return "empty"
     return None if evidence.settled(name) else "waits until its files have settled"
+
+
+def _unpublished(name: str, evidence: Evidence) -> str | None:
+    """What the marker says is there, and is not; else that what is there came after it."""
+    metadata = read_json(evidence.head(f"{name}/{_METADATA}", _METADATA_LIMIT)) or {}
+    handlers = metadata.get("item_handlers")
+    named = list(cast("dict[str, object]", handlers)) if isinstance(handlers, dict) else []
+    absent = next((item for item in named if item not in evidence.list(name)), None)
+    if absent is not None:
+        return f"no {absent}"
+    items = [item for item in _items(name, evidence) if not item.startswith(_PART)]
+    files = list[str]()
+    for directory in (name, *(f"{name}/{item}" for item in items)):
+        lacking = _lacking_array(directory, evidence)
+        if lacking is not None:
+            return f"no {lacking.removeprefix(f'{name}/')}"
+        files += (f"{directory}/{file}" for file in evidence.list(directory))
+    newer = newer_than(f"{name}/{_MARKER}", files, evidence)
+    # Before Orbax wrote metadata there was nothing but the marker.
+    if (newer is None and metadata) or evidence.settled(name):
+        return None
+    late = f"no {_METADATA}" if newer is None else f"{newer.rpartition('/')[2]} is newer"
+    return f"{late}: waits until its files have settled"
+
+
+def _lacking_array(directory: str, evidence: Evidence) -> str | None:
+    """
+    What lacks of the arrays in a directory, as tensorstore writes them for Orbax.
+
+    How many processes have written a part, nothing says that can be read without tensorstore.
+
+    Source: google/orbax `checkpoint/orbax/checkpoint/_src/serialization/tensorstore_utils.py`
+    (`OcdbtKvStoreWriteOptions`), `ocdbt_utils.py` (`merge_ocdbt_per_process_files`).
+    """
+    names = {*evidence.list(directory)} - {_MARKER, _METADATA}
+    if not names:
+        return f"{directory}/*"
+    if "manifest.ocdbt" in names:
+        return f"{directory}/d" if _DATA.isdisjoint(names) else None
+    tree = evidence.tail(f"{directory}/_METADATA", 4096) if "_METADATA" in names else None
+    merged = _DATA.intersection(names) or any(name.startswith(_PART) for name in names)
+    whole = not merged and _OCDBT.search(tree or b"") is None
+    return None if whole else f"{directory}/manifest.ocdbt"
 
 
 def _own_files(name: str, evidence: Evidence) -> Iterator[str]:

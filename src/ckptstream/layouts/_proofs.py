@@ -213,6 +213,23 @@ class AnyOf:
         return ", or ".join(dict.fromkeys(answers))
 
 
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """
+    What must hold besides where files may come in any order: an upload may begin with the marker.
+
+    Args:
+        proofs: All of which must hold in buckets, and wherever renames are not atomic.
+    """
+
+    proofs: tuple[Proof, ...]
+
+    def lacking(self, subject: Subject) -> str | None:
+        """What the first of them lacks."""
+        in_order = subject.evidence.rename_is_atomic
+        return None if in_order else first_lacking(self.proofs, subject)
+
+
 def first_lacking(proofs: Iterable[Proof], subject: Subject) -> str | None:
     """What the first proof lacks that lacks something; those after it are not asked."""
     answers = (proof.lacking(subject) for proof in proofs)

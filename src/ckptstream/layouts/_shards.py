@@ -13,13 +13,21 @@ from ._protocol import Evidence
 from ._subject import Subject
 
 _INDEX = ".index.json"
+_PART = re.compile(r"(.+)-[0-9]{5,}-of-[0-9]{5,}(\.safetensors|\.bin)", re.DOTALL)
 _INDEX_LIMIT = 32 * 2**20
+_METADATA_LIMIT = 32 * 2**20
+_DATA_FILE = re.compile(rb"__[0-9]+_[0-9]+\.distcp")
 _DIGITS = str.maketrans("123456789", "0" * 9)
 
 
 def missing_shard(name: str, evidence: Evidence) -> str | None:
     """The first file that an index in the directory *name* asks for in vain, or None."""
     files = evidence.list(name)
+    # `save_pretrained` writes the index last, and without it nothing finds the shards.
+    parts = filter(None, map(_PART.fullmatch, sorted(files)))
+    for whole in dict.fromkeys(part[1] + part[2] for part in parts):
+        if whole not in files and whole + _INDEX not in files:
+            return f"no {whole}{_INDEX}"
     # Beside the one file an index is a former save's: `from_pretrained` takes the file first.
     indices = (file for file in sorted(files) if file.endswith(_INDEX))
     for index in (index for index in indices if index.removesuffix(_INDEX) not in files):
@@ -108,6 +116,46 @@ class NoShard:
         if not manifest or subject.evidence.stat(manifest) is None:
             return None
         return f"a shard of {manifest}: use layout={self.layout!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """
+    Every file that DCP's `.metadata` names is there.
+
+    Args:
+        path: Where it lies, as `Subject.find` has it; nothing is asked of one that is not there.
+    """
+
+    path: str = r"\.metadata"
+
+    def lacking(self, subject: Subject) -> str | None:
+        """The first file that is not there."""
+        evidence = subject.evidence
+        for path in subject.find(self.path):
+            directory = path.rpartition("/")[0]
+            there = evidence.list(directory)
+            # The names stand behind all that describes the tensors.
+            for name in _data_files(evidence.tail(path, _METADATA_LIMIT) or b""):
+                if name not in there:
+                    return f"no {subject.short(f'{directory}/{name}')}"
+        return None
+
+
+def _data_files(pickled: bytes) -> list[str]:
+    """
+    The names of data files in a pickle, which is not loaded: strings that are such a name.
+
+    Source: Python's `pickletools`, SHORT_BINUNICODE and BINUNICODE; pytorch/pytorch
+    `torch/distributed/checkpoint/filesystem.py` (`_StorageInfo.relative_path`).
+    """
+    found = set[str]()
+    for match in _DATA_FILE.finditer(pickled):
+        length, start = len(match[0]), match.start()
+        short, long = bytes([0x8C, length]), b"X" + length.to_bytes(4, "little")
+        if pickled.endswith((short, long), 0, start):
+            found.add(match[0].decode())
+    return sorted(found)
 
 
 @dataclass(frozen=True, slots=True)

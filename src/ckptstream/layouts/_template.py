@@ -7,7 +7,7 @@ import string
 import zlib
 from dataclasses import dataclass, field
 
-from ._files import files_below, largest_file
+from ._files import files_below, largest_file, newer_than
 from ._footers import unfinished_file
 from ._names import is_weights
 from ._protocol import Evidence
@@ -62,7 +62,8 @@ class Template:
         if entry is None:
             return f"no {self._marker}"
         if self._marker and (entry.is_directory or not is_weights(own)):
-            return None  # Somebody writes it last; weights are there from their first byte on.
+            # Somebody writes it last; weights are there from their first byte on.
+            return _uploaded_after(own, name, evidence)
         if entry.is_directory:
             lacking = _unfinished_directory(own, evidence)
         else:
@@ -83,6 +84,18 @@ class Template:
     def _own(self, name: str) -> str:
         """What tells whether it is finished: the marker, else the file or directory itself."""
         return f"{name}/{self._marker}" if self._marker else name
+
+
+def _uploaded_after(marker: str, name: str, evidence: Evidence) -> str | None:
+    """That files are newer than the marker: an upload that began with it may go on."""
+    if evidence.rename_is_atomic:
+        return None
+    files = (path for path, _ in files_below(name, evidence, depth=1))
+    newer = newer_than(marker, files, evidence)
+    if newer is None or evidence.settled(name):
+        return None
+    newer, marker = (path.removeprefix(f"{name}/") for path in (newer, marker))
+    return f"{newer} is newer than {marker}: waits until it has settled"
 
 
 def _unfinished_directory(name: str, evidence: Evidence) -> str | None:

@@ -17,6 +17,7 @@ from ._proofs import (
     Proof,
     Renamed,
     Settled,
+    Uploaded,
 )
 from ._shards import Index, Manifest, Ranks
 from ._signs import Signs
@@ -38,4 +39,5 @@ __all__ = [
     "Settled",
     "Signs",
     "Subject",
+    "Uploaded",
 ]

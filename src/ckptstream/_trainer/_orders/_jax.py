@@ -67,8 +67,13 @@ def levanter(save: Save) -> Iterator[Operation]:
 def _renamed(save: Save, prefix: str, item: str) -> Iterator[Operation]:
     name = f"{prefix}{save.step}"
     temporary = f"{name}{_TEMPORARY}"
-    stamps: dict[str, int | None] = {"init_timestamp_nsecs": time.time_ns()}
-    uncommitted = json_bytes({**stamps, "commit_timestamp_nsecs": None})
+    handler = "orbax.checkpoint._src.handlers.standard_checkpoint_handler.StandardCheckpointHandler"
+    stamps = {
+        "item_handlers": {item: handler} if item else handler,
+        "init_timestamp_nsecs": time.time_ns(),
+        "commit_timestamp_nsecs": None,
+    }
+    uncommitted = json_bytes(stamps)
     yield Operation("rmtree", name)  # What is saved again goes first: for a while there is nothing.
     yield Operation("rmtree", temporary)
     yield Operation("mkdir", temporary)
@@ -96,7 +101,8 @@ def _arrays(directory: str, save: Save) -> Iterator[Operation]:
         data = content("", save.step, save.shard_bytes)
         yield from grow(f"{part}/d/{save.step:08x}{shard:08x}", data)
     yield from _locked(f"{part}/manifest.ocdbt")
-    yield from grow(f"{directory}/_METADATA", json_bytes({"tree_metadata": {}, "use_zarr3": False}))
+    tree: dict[str, object] = {"tree_metadata": {}, "use_ocdbt": True, "use_zarr3": False}
+    yield from grow(f"{directory}/_METADATA", json_bytes(tree))
     yield Operation("mkdir", f"{directory}/d")
     yield from grow(f"{directory}/d/{save.step:016x}", content("", save.step, 64))
     yield from _locked(f"{directory}/manifest.ocdbt")

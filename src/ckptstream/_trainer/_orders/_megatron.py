@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .._contents import content, json_bytes, pickled
+from .._contents import content, dcp_metadata, json_bytes
 from .._operation import Operation, Save, erase, grow, point
-from ._torch import rank_files
+from ._torch import rank_files, rank_names
 
 _TRACKER = "latest_checkpointed_iteration.txt"
 
@@ -105,7 +105,7 @@ def _torch_dist(directory: str, save: Save) -> Iterator[Operation]:
     """Megatron-Core's `torch_dist`, in which `metadata.json` is the last."""
     yield Operation("mkdir", directory)
     yield from rank_files(directory, save)
-    yield from grow(f"{directory}/.metadata", pickled(save.step))
+    yield from grow(f"{directory}/.metadata", dcp_metadata(save.step, rank_names(save)))
     yield from grow(f"{directory}/common.pt", content("common.pt", save.step, 64))
     backend = {"sharded_backend": "torch_dist", "sharded_backend_version": 1}
     yield from grow(f"{directory}/metadata.json", json_bytes(backend))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .._contents import content, pickled
+from .._contents import content, dcp_metadata
 from .._operation import Operation, Save, erase, grow, link
 
 
@@ -85,7 +85,7 @@ def distributed(name: str, save: Save, finishes: str | None = None) -> Iterator[
     """
     yield Operation("mkdir", name)
     yield from rank_files(name, save)
-    yield from grow(f"{name}/.metadata.tmp", pickled(save.step))
+    yield from grow(f"{name}/.metadata.tmp", dcp_metadata(save.step, rank_names(save)))
     yield Operation("remove", f"{name}/.metadata")
     renamed = f"{name}/.metadata"
     yield Operation("rename", f"{name}/.metadata.tmp", target=renamed, finishes=finishes)
@@ -93,11 +93,16 @@ def distributed(name: str, save: Save, finishes: str | None = None) -> Iterator[
 
 def rank_files(name: str, save: Save) -> Iterator[Operation]:
     """Each rank's file: all are there before the first is whole."""
-    files = [f"{name}/__{rank}_0.distcp" for rank in range(save.shards)]
+    files = [f"{name}/{file}" for file in rank_names(save)]
     data = content(files[0], save.step, save.shard_bytes)
     half = len(data) // 2
     yield from (Operation("write", file, data[:half]) for file in files)
     yield from (Operation("append", file, data[half:]) for file in files)
+
+
+def rank_names(save: Save) -> list[str]:
+    """What they are called."""
+    return [f"__{rank}_0.distcp" for rank in range(save.shards)]
 
 
 def _lightning_name(step: int) -> str:

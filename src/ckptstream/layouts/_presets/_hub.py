@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .._described import Described
-from .._proofs import AnyOf, Footers, Holds, Marker, Settled
-from .._shards import Index, Ranks
+from .._proofs import AnyOf, Footers, Holds, Marker, Settled, Uploaded
+from .._shards import Index, Ranks, Stored
 from .._signs import Signs
 from ._torch import NUMBERED, SHARDS
 
@@ -24,7 +24,11 @@ PRIME_RL = Described(
         AnyOf(
             (
                 (Marker("STABLE", empty=True), Holds(_WEIGHTS, "*.safetensors"), Index()),
-                (Marker("trainer/.metadata"), Holds(rf"trainer/{SHARDS}", "trainer/*.distcp")),
+                (
+                    Marker("trainer/.metadata"),
+                    Holds(rf"trainer/{SHARDS}", "trainer/*.distcp"),
+                    Uploaded((Stored(r"trainer/\.metadata"),)),
+                ),
             )
         ),
     ),
@@ -49,7 +53,12 @@ LLAMAFACTORY = Described(
     directory=(
         Marker("metadata.json", stale=True),
         Marker("CHECKPOINT_COMPLETE", empty=True),
-        Holds(r"(?!metadata\.json|CHECKPOINT_COMPLETE).+", "model files"),
+        Holds(
+            r"(?!optimizer|scheduler|rng|dataloader)(?:.*\.(?:safetensors|pt|pth|bin|distcp)|[^.]+)"
+            r"(?<!CHECKPOINT_COMPLETE)",
+            "model files",
+        ),
+        Index(),
     ),
     data=(_WEIGHTS, r".*\.(?:pt|pth|bin|distcp)", r"[^.]+/.*\.(?:pt|distcp|safetensors)"),
     own=(r"CHECKPOINT_COMPLETE",),

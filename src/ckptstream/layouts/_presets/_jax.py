@@ -35,7 +35,7 @@ T5X = Described(
     name="t5x",
     example="checkpoint_1000/checkpoint",
     regex=r"checkpoint_(?P<step>[0-9]+)",
-    directory=(Marker("checkpoint"), Renamed()),
+    directory=(Marker("checkpoint"), Holds(r"(?:target|state)\..*", "target.*"), Renamed()),
     data=(r"(?:target|state)\..*/.+",),
     own=(r"checkpoint",),
     signs=Signs("target.*", own=(r"(?:target|state)\..*",), shared=(r"checkpoint",)),

@@ -12,14 +12,30 @@ from __future__ import annotations
 from .._described import Described
 from .._pointed import Pointed
 from .._pointers import Pointer
-from .._proofs import Absent, AnyOf, Footers, Holds, Marker, Settled
-from .._shards import Ranks
+from .._proofs import Absent, AnyOf, Footers, Holds, Marker, Settled, Uploaded
+from .._shards import Ranks, Stored
 from .._signs import Signs
 from ._torch import SHARDS
 
 _TRACKER = "latest_checkpointed_iteration.txt"
 _RANKS = r"(?:model|optim|extra_state)_world_size_(?P<of>[0-9]+)_rank_(?P<rank>[0-9]+)\.pt"
 _RANK_FILES = r"(?:model|optim|extra_state)_world_size_[0-9]+_rank_[0-9]+\.pt"
+
+
+def _tensors(directory: str) -> AnyOf:
+    """What Megatron-Core's formats have: DCP's, `zarr`'s directory of each tensor, the oldest."""
+    return AnyOf(
+        (
+            (
+                Holds(rf"{directory}\.metadata", f"{directory}.metadata"),
+                Holds(rf"{directory}{SHARDS}", f"{directory}*.distcp"),
+                Stored(rf"{directory}\.metadata"),
+            ),
+            (Holds(rf"{directory}.+/\.zarray", "*/.zarray"),),
+            (Holds(rf"{directory}mp_rank_[0-9_]+/.+\.pt", "mp_rank_*"),),
+        )
+    )
+
 
 # The first rank writes its files, then `latest`, and only then waits for the other ranks: what
 # `latest` names may lack their shards, or the ends of them.
@@ -30,7 +46,7 @@ DEEPSPEED = Described(
     example="global_step1000",
     regex=r"global_step(?P<step>[0-9]+)",
     directory=(
-        Holds(r".*_(?:model|optim)_states\.pt", "*_model_states.pt"),
+        Holds(r".*model_states\.pt", "*_model_states.pt"),
         Ranks(r"mp_rank_(?P<rank>[0-9]+)_model_states\.pt"),
         Ranks(r"(?:bf16_)?zero_pp_rank_(?P<rank>[0-9]+)_mp_rank_[0-9]+_(?:model|optim)_states\.pt"),
         Pointed(later=True),
@@ -58,6 +74,7 @@ MEGATRON = Described(
                 (Holds(r"mp_rank_[0-9_]+/.+\.pt", "mp_rank_*"),),
             )
         ),
+        Uploaded((_tensors(""),)),
         Ranks(r"mp_rank_(?P<rank>[0-9]+)(?:_[0-9]+)*"),
         Pointed(later=True, last=True),
     ),
@@ -82,11 +99,22 @@ MEGATRON_BRIDGE = Described(
         Marker("run_config.yaml"),
         Marker("train_state.pt", stale=True),
         Holds(r"\.metadata|__[0-9]+_[0-9]+\.distcp|mp_rank_[0-9_]+", "model files"),
+        Uploaded((_tensors(""),)),
     ),
     data=(SHARDS, r"mp_rank_[0-9_]+/.+\.pt"),
     own=(r"run_config\.yaml",),
     pointer_file=Pointer(_TRACKER, number="iter_{:07d}"),
     signs=Signs("run_config.yaml or train_state.pt", own=(r"run_config\.yaml|train_state\.pt",)),
+)
+
+# Beside the weights lie configurations; with Megatron they are in directories of its own.
+_VERL_MODEL = AnyOf(
+    (
+        (Holds(r"actor/model_world_size_.*", "actor/model_world_size_*"),),
+        (Holds(r"model_world_size_.*"),),
+        (Holds(r"actor/huggingface/.*\.(?:safetensors|bin)"),),
+        (Holds(r"actor/(?!huggingface)[^.]+/.+"),),
+    )
 )
 
 # The workers delete their part of the checkpoint before the last, while the tracker still names
@@ -102,6 +130,7 @@ VERL = Described(
         AnyOf(((Holds(r"actor/.+", "actor"),), (Holds(_RANK_FILES),))),
         Ranks(rf"(?:actor|critic)/{_RANKS}"),
         Ranks(_RANKS),
+        Uploaded((_VERL_MODEL,)),
         Pointed(later=True, last=True, written=(rf"(?:actor|critic)/{_RANK_FILES}", _RANK_FILES)),
     ),
     data=(rf"(?:actor|critic)/{_RANK_FILES}", _RANK_FILES, r"(?:actor|critic)/.+/.+"),
@@ -124,6 +153,7 @@ NEMO = Described(
     directory=(
         Absent("-unfinished"),
         AnyOf(((Marker("weights/metadata.json"),), (Marker("weights/.metadata"),))),
+        Uploaded((_tensors("weights/"),)),
     ),
     data=(rf"weights/{SHARDS}",),
     own=(r"weights/metadata\.json", r"weights/\.metadata"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from .._described import Described
 from .._pointed import Pointed
 from .._pointers import Pointer
-from .._proofs import AnyOf, Footers, Holds, Marker, Renamed, Settled
-from .._shards import Manifest, NoShard
+from .._proofs import AnyOf, Footers, Holds, Marker, Renamed, Settled, Uploaded
+from .._shards import Manifest, NoShard, Ranks, Stored
 from .._signs import Signs
 from ._torch import SHARDS, WHOLE_DCP
 
+_STATE = r"model_and_optim/\.metadata"
+_TRAIN = r"train/rank(?P<rank>[0-9]+)\.pt"
 _HDF5 = rb"\x89HDF\r\n\x1a\n"
 
 # Written in place, under a template of the user's; its number is an epoch, if there is one.
@@ -65,7 +67,13 @@ OLMO = Described(
     regex=r"step(?P<step>[0-9]+)(?:-unsharded)?",
     directory=(
         Holds(r"config\.yaml"),
-        Holds(r"model.*|train.*|optim.*", "model"),
+        Holds(r"model.*", "model"),
+        Uploaded(
+            (
+                AnyOf(((Holds(r"model(?!_and_optim).*", "model"),), (Holds(_STATE, ".metadata"),))),
+                *(Stored(_STATE), Ranks(_TRAIN)),
+            )
+        ),
         Renamed(),
     ),
     data=(r"(?:model|optim|train).*\.(?:pt|safetensors)", r"(?:model|optim|train).*/.+"),
@@ -88,7 +96,8 @@ OLMO_CORE = Described(
                 (
                     Marker(".metadata.json"),
                     Holds(r"train/rank0\.pt", "train/rank0.pt"),
-                    Marker("model_and_optim/.metadata"),
+                    Marker("model_and_optim/.metadata", stale=True),
+                    Uploaded((Stored(_STATE), Ranks(_TRAIN))),
                 ),
                 WHOLE_DCP,
             )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from .._described import Described
 from .._pointed import Pointed
 from .._pointers import Pointer
-from .._proofs import AnyOf, Footers, Holds, Marker, Renamed, Settled
-from .._shards import Index, Ranks
+from .._proofs import AnyOf, Footers, Holds, Marker, Renamed, Settled, Uploaded
+from .._shards import Index, Ranks, Stored
 from .._signs import Signs
 
 NUMBERED = r"(?:.*(?:[-_=]|step|epoch|iter|iteration|ckpt|checkpoint))?(?P<step>[0-9]+)"
 TORCH = rb"PK\x03\x04.*/data\.pkl|\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 SHARDS = r"__[0-9]+_[0-9]+\.distcp"
-WHOLE_DCP = (Marker(".metadata"), Holds(SHARDS, "*.distcp"))
+WHOLE_DCP = (Marker(".metadata"), Holds(SHARDS, "*.distcp"), Uploaded((Stored(),)))
 
 # A zip archive's directory is its end; the copy that a rename between filesystems is grows, too.
 # Sharded by FSDP a checkpoint is a directory, in which the first rank writes `meta.pt` last; by
@@ -34,6 +34,7 @@ LIGHTNING = Described(
                     Marker("meta.pt"),
                     Marker(".metadata", stale=True),
                     Holds(SHARDS, "*.distcp"),
+                    Uploaded((Stored(),)),
                 ),
                 (
                     Marker("latest"),
@@ -84,6 +85,7 @@ DCP = Described(
                     Holds(r"__[0-9]+\.metadata", "__0.metadata"),
                     Ranks(r"__(?P<rank>[0-9]+)\.metadata"),
                     Holds(SHARDS, "*.distcp"),
+                    Uploaded((Stored(r"__[0-9]+\.metadata"),)),
                     Settled(),
                 ),
             )

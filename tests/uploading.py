@@ -19,6 +19,7 @@ from ckptstream import follow
 from ckptstream._stores._bucket import SETTLE
 from ckptstream.testing import ManualWatcher, Operation, operations
 
+LINK = "latest-rank0.pt.symlink"  # Composer's
 POLL = 10.0  # seconds
 
 Objects = dict[str, bytes]
@@ -43,6 +44,10 @@ class Disk:
                 self.files[path] = self.files.pop(path, b"") + operation.content
             case "rename":
                 self._rename(path, operation.target)
+            case "symlink" if path.startswith("latest-rank"):
+                # Composer uploads a file that says where it leads.
+                self.files.pop(LINK, None)
+                self.files[LINK] = operation.target.encode()
             case "remove" | "rmtree":
                 for name in self._below(path):
                     del self.files[name]
@@ -135,6 +140,8 @@ class Training:
         for operation in operations(step, self.layout, earlier=self.kept, shards=self.shards):
             self.disk.apply(operation)
             touched[operation.path] = touched[operation.target] = None
+            if operation.action == "symlink":
+                touched[LINK] = None
             name = operation.finishes or name
         self.kept = [*(kept for kept in self.kept if kept != step), step]
         files = self.disk.files

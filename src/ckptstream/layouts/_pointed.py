@@ -24,7 +24,8 @@ class Pointed:
             all that it names is newer than itself it was copied, and its time says nothing; but
             it does not count for what was finished before, and written again since.
         last: Nothing of a save comes after the pointer: where only a part of what it names is newer
-            than itself, that is being written again.
+            than itself, that is being written again. In a bucket the pointer may be uploaded before
+            the rest: there it says so only of what was found finished before.
         unless: If there may be no pointer, what lies beside it instead, where renames are not
             atomic; there it has settled, too. What was found finished needs no pointer that comes
             later.
@@ -65,8 +66,9 @@ class Pointed:
 
     def _mixed(self, subject: Subject) -> str | None:
         """That there are files of two saves, as far as the pointer's time tells."""
-        files = self._written(subject) if self.last else ()
-        newer = newer_than(subject.pointer, files, subject.evidence)
+        evidence = subject.evidence
+        tells = self.last and (evidence.rename_is_atomic or evidence.before is not None)
+        newer = newer_than(subject.pointer, self._written(subject) if tells else (), evidence)
         if newer is None or _is_copied(subject.name, subject):
             return None
         return f"{subject.short(newer)} is newer than {subject.pointer!r}"

@@ -19,7 +19,7 @@ from ._proofs import (
     Settled,
     Uploaded,
 )
-from ._shards import Index, Manifest, Ranks
+from ._shards import Index, Ranks
 from ._signs import Signs
 from ._subject import Subject
 
@@ -29,7 +29,6 @@ __all__ = [
     "Footers",
     "Holds",
     "Index",
-    "Manifest",
     "Marker",
     "Pointed",
     "Pointer",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 
 from .. import CheckpointStream, CursorError
+from .._errors import UnknownOption
 from .._stream import TimeoutFn
 from ._command import split
 from ._command_line import FileName, command, flag, value
@@ -145,13 +146,13 @@ class _Following:
         from ._activity import Activities
         from ._screen import Screen
 
-        activities = self._news.activities = Activities()
+        activities = self._news.activities = Activities(self._stream.engine.handed.written)
         evaluates = plan is not None
         return Screen(self._stream.status, activities, options.until_step, evaluates)
 
     async def _print(self, lines: Lines, stream: CheckpointStream) -> None:
         async for checkpoint in stream:
-            await self._news.arrived(checkpoint, evaluated=False)
+            self._news.arrived(checkpoint, evaluated=False)
             await lines.write(checkpoint)
             self._news.succeeded(checkpoint)
 
@@ -192,7 +193,7 @@ async def _in_block(stream: CheckpointStream, work: Work) -> None:
         async with stream:
             entered = True
             await work(stream)
-    except NotADirectoryError as error:
+    except (NotADirectoryError, UnknownOption) as error:
         raise Refused(str(error)) from None
     except CursorError as error:
         if entered:

@@ -50,10 +50,10 @@ class News(logging.Handler):
             for line in "".join(format_exception(record.exc_info[1])).splitlines():
                 say(line)
 
-    async def arrived(self, checkpoint: Checkpoint, *, evaluated: bool) -> None:
+    def arrived(self, checkpoint: Checkpoint, *, evaluated: bool) -> None:
         """It was delivered."""
         if self.activities is not None:
-            await self.activities.arrived(checkpoint, evaluated=evaluated)
+            self.activities.arrived(checkpoint, evaluated=evaluated)
 
     def left(self, checkpoint: Checkpoint) -> None:
         """Its evaluation has ended, however."""

@@ -19,7 +19,7 @@ from ._command_line import DIRECTORIES, LAYOUT, FileName, command, flag, value
 from ._errors import Refused
 from ._lines import identifier
 from ._news import keep_silent
-from ._options import in_dashes
+from ._options import refusing
 from ._saying import say
 from ._units import age, shown, size
 
@@ -63,10 +63,10 @@ def _ls(
     if not debug:
         keep_silent()  # A stream warns of what it waits for; here it is said below.
     try:
-        found, silent = anyio.run(everything, list(map(os.path.expanduser, directories)), layout)
-        items = list(_items(found, _memories(found, silent, cursor)))
-    except (TypeError, ValueError) as error:
-        raise Refused(in_dashes(error)) from None
+        with refusing():
+            paths = list(map(os.path.expanduser, directories))
+            found, silent = anyio.run(everything, paths, layout)
+            items = list(_items(found, _memories(found, silent, cursor)))
     except (NotADirectoryError, CursorError) as error:
         raise Refused(str(error)) from None
     if json:

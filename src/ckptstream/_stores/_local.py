@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -158,6 +159,17 @@ class LocalStore:
         is_directory = found.st_mode & 0o170000 == 0o040000  # as stat.S_ISDIR, without a call
         return FileStat(found.st_size, found.st_mtime_ns, inode, is_directory)
 
+    def extent(self, path: str) -> tuple[int, int]:
+        """How many bytes lie at or below a path, and when anything there changed last."""
+        size, newest = 0, 0
+        for each in _walk(self._prefix + path):
+            self._alive()
+            with suppress(OSError):
+                found = os.lstat(each)
+                newest = max(newest, found.st_mtime_ns)
+                size += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
+        return size, newest
+
     def pointer(self, path: str, size: int) -> bytes | None:
         """A symbolic link's target, or the first bytes of a file."""
         try:
@@ -183,6 +195,13 @@ class LocalStore:
             return _absent(error, None)
         finally:
             os.close(file)
+
+
+def _walk(top: str) -> Iterator[str]:
+    """A path, and all that lies below."""
+    yield top
+    for directory, directories, files in os.walk(top):
+        yield from (os.path.join(directory, name) for name in (*directories, *files))
 
 
 def _pread(file: int, size: int, offset: int) -> bytes:

@@ -77,6 +77,19 @@ class Store(Protocol):
         """
         ...
 
+    def extent(self, path: str) -> tuple[int, int]:
+        """
+        How many bytes lie at or below a path, and when anything there changed last.
+
+        What vanishes meanwhile does not count, and no link is followed. Where each question is
+        paid for, get the `names` first, and `expect` those that will be asked about.
+
+        Returns:
+            A number of bytes; and a time in nanoseconds, by the store's own clock, 0 if there is
+            nothing.
+        """
+        ...
+
     def read(self, path: str, start: int, size: int) -> bytes | None:
         """Up to *size* bytes of a file; a negative *start* counts from its end."""
         ...

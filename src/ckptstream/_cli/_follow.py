@@ -31,6 +31,9 @@ _EXAMPLES = """\
 Each line is a path; on a terminal its step and layout follow. What was missed, has failed or is
 set aside, and whatever else needs a person, is said on standard error.
 
+DIR may be in an object store, s3://bucket/runs/7b (gs://, az://), with ckptstream[object-store].
+Then {path} and {run} are URLs, without options: a command has credentials from its environment.
+
 With --exec the commands write to standard output; with --output, which keeps that in files, there
 is a line for each checkpoint that is done. In COMMAND these words are replaced:
   {path} {step} {run} {layout}  as with --json; a step that is none is empty
@@ -46,6 +49,7 @@ signal ends all at once.
 examples:
   ckptstream follow runs/7b
   ckptstream follow 'sweeps/*/checkpoints' --json
+  ckptstream follow 's3://bucket/sweeps/*' --cursor evals.db --exec 'python eval.py {path}'
   ckptstream follow runs/7b --exec 'python eval.py {path} --step {step}' --cursor evals.db
   ckptstream follow 'sweeps/*/checkpoints' --jobs 4 --output logs --cursor evals.db --retries 2 \\
       --shell --exec 'CUDA_VISIBLE_DEVICES=$CKPTSTREAM_SLOT python eval.py {path}'

@@ -32,6 +32,7 @@ gone, but not done.
 examples:
   ckptstream ls runs/7b
   ckptstream ls 'sweeps/*/checkpoints' --cursor evals.db
+  ckptstream ls s3://bucket/runs/7b
   ckptstream ls runs/7b --json | jq 'select(.finished | not)'
 
 exit codes:

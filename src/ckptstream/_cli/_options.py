@@ -50,7 +50,10 @@ STREAM_OPTIONS = (
         float,
     ),
     value(
-        "--poll-interval", "Time between two looks where there are no events (1).", "SECONDS", float
+        "--poll-interval",
+        "Time between two looks where there are no events (1); in a bucket the longest (60).",
+        "SECONDS",
+        float,
     ),
     value("--until-step", "End when every run has reached this step.", "STEP", int),
     value(

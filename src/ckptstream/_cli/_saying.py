@@ -24,6 +24,14 @@ def say(text: str) -> None:
     _speakers[-1](f"ckptstream: {shown(text)}")
 
 
+def trace(error: BaseException | None) -> None:
+    """Say where an error comes from."""
+    from traceback import format_exception  # Only here: the command is to start fast.
+
+    for line in "".join(format_exception(error)).splitlines():
+        say(line)
+
+
 @contextmanager
 def said_by(speaker: Callable[[str], None]) -> Generator[None]:
     """While it is open, lines are given to *speaker*, who knows where there is room for them."""

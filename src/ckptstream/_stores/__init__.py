@@ -6,13 +6,14 @@ from ._bucket_store import BucketStore
 from ._client import Client
 from ._local import LocalLocation, LocalStore
 from ._mounts import mount, mount_point, profile
-from ._protocol import Location, Profile, Store
+from ._protocol import Finding, Location, Profile, Store
 from ._snapshot import Snapshot
 
 __all__ = [
     "BucketLocation",
     "BucketStore",
     "Client",
+    "Finding",
     "LocalLocation",
     "LocalStore",
     "Location",

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from .._model import FileStat
-from ._mounts import mount_point, profile
-from ._protocol import Profile
+from ._mounts import mount, mount_point, profile
+from ._protocol import Finding, Profile
 
 T = TypeVar("T")
 
@@ -98,6 +98,16 @@ class LocalLocation:
     def open(self, profile: Profile, alive: Callable[[], None]) -> LocalStore:
         """What one look asks."""
         return LocalStore(self.path, profile.inodes, alive)
+
+    def described(self) -> Finding:
+        """The filesystem, by the path's text alone: what is mounted there may hang."""
+        return _filesystem(self.absolute())
+
+    def examine(self) -> list[Finding]:
+        """The filesystem to which it leads, and whether it is there."""
+        there = os.path.isdir(self.path)
+        words = "found" if there else "the directory is not there yet"
+        return [_filesystem(os.path.realpath(self.path)), Finding("directory", words, not there)]
 
     def fault(self, error: OSError) -> OSError:
         """Why the directory cannot be entered; *error* if it can."""
@@ -195,6 +205,11 @@ class LocalStore:
             return _absent(error, None)
         finally:
             os.close(file)
+
+
+def _filesystem(path: str) -> Finding:
+    point, kind = mount(path)
+    return Finding("filesystem", f"{kind}, mounted at {point}")
 
 
 def _walk(top: str) -> Iterator[str]:

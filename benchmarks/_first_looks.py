@@ -8,8 +8,8 @@ import importlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Literal, NamedTuple
 
 from _first_trees import Tree
@@ -47,23 +47,63 @@ def timed_looks() -> Iterator[list[Timed]]:
         setattr(module, "look", look)  # noqa: B010
 
 
+class Calls:
+    """
+    What was asked of the system.
+
+    Attributes:
+        counts: How often, by the name of the call; and for how many bytes.
+    """
+
+    def __init__(self) -> None:
+        self.counts = Counter[str]()
+        self._made = list[tuple[Callable[..., Any], tuple[Any, ...]]]()
+        self._reads: dict[int, list[tuple[int, int]]] = {}  # what is read of each open file
+
+    def note(self, name: str, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """Make a call, and note it."""
+        self.counts[name] += 1
+        if name == "pread":
+            self._reads[arguments[0]].append(arguments[1:])
+        elif name != "open":
+            self._made.append((call, arguments))
+        result = call(*arguments)
+        if name == "open":
+            self._reads[result] = []
+            self._made.append((_read, (*arguments, self._reads[result])))
+        self.counts["bytes"] += len(result) if name == "pread" else 0
+        return result
+
+    def repeat(self) -> float:
+        """Make the same calls once more, and nothing else: processor time."""
+        began = time.thread_time()
+        for call, arguments in self._made:
+            with suppress(OSError):
+                call(*arguments)
+        return time.thread_time() - began
+
+
+_open, _pread, _close = os.open, os.pread, os.close
+
+
+def _read(path: str, flags: int, parts: Sequence[tuple[int, int]]) -> None:
+    file = _open(path, flags)
+    for size, offset in parts:
+        _pread(file, size, offset)
+    _close(file)
+
+
 @contextmanager
-def counted_calls() -> Iterator[Counter[str]]:
-    """How often the package asks the system for something meanwhile, and for how many bytes."""
-    calls, names = Counter[str](), ("stat", "listdir", "open", "readlink", "pread")
+def counted_calls() -> Iterator[Calls]:
+    """What the package asks the system for meanwhile."""
+    calls, names = Calls(), ("stat", "listdir", "open", "readlink", "pread")
     before = {name: getattr(os, name) for name in names}
 
-    def counting(name: str) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            calls[name] += 1
-            result = before[name](*arguments, **options)
-            calls["bytes"] += len(result) if name == "pread" else 0
-            return result
-
-        return call
+    def noting(name: str) -> Callable[..., Any]:
+        return lambda *arguments: calls.note(name, before[name], arguments)
 
     for name in names:
-        setattr(os, name, counting(name))
+        setattr(os, name, noting(name))
     try:
         yield calls
     finally:

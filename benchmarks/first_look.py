@@ -2,8 +2,10 @@
 What it costs to look at a run with 10,000 finished checkpoints of 8 files each.
 
 The first look goes over all of them. Its floor is `os.scandir` over the same tree, which only lists
-it. TensorFlow's and Orbax's own calls for the latest checkpoint stand beside it, each in a process
-of its own: they ask for less, since they need not know what else is finished.
+it; what the package asks the system for is also asked once more, alone, in a loop that does nothing
+else, which is the least that any program in Python could take. TensorFlow's and Orbax's own calls
+for the latest checkpoint stand beside it, each in a process of its own: they ask for less, since
+they need not know what else is finished.
 
 Each later look starts from an event's names. It is measured in a stream of asyncio that waits, one
 commit at a time: the look itself, in its thread, and what passes from the commit (`os.rename`) to
@@ -39,7 +41,16 @@ from _common import (
     show_table,
     spread,
 )
-from _first_looks import First, Later, counted_calls, first_look, later_looks, list_run, scan
+from _first_looks import (
+    Calls,
+    First,
+    Later,
+    counted_calls,
+    first_look,
+    later_looks,
+    list_run,
+    scan,
+)
 from _first_peers import PEERS, Peer
 from _first_trees import KINDS, Tree
 
@@ -57,7 +68,8 @@ class Numbers(NamedTuple):
     Attributes:
         floor: Of `os.scandir`.
         first: First looks, by layout.
-        calls: What the first look asks the system for, each per checkpoint, by layout.
+        calls: What was asked of the system until all was known, each per checkpoint, by layout.
+        bare: Those calls alone, made once more, by layout.
         peers: Other packages' calls.
         later: Looks after a commit, by layout, how many checkpoints there are, and watcher.
         listdir: Of `os.listdir`, by how many checkpoints there are.
@@ -66,6 +78,7 @@ class Numbers(NamedTuple):
     floor: list[float]
     first: dict[str, list[First]]
     calls: dict[str, str]
+    bare: dict[str, list[float]]
     peers: dict[str, list[float]]
     later: dict[tuple[str, int, str], list[list[Later]]]
     listdir: dict[int, list[float]]
@@ -74,15 +87,18 @@ class Numbers(NamedTuple):
 def _measure(kind: str, root: str, sizes: tuple[int, int], rounds: int, commits: int) -> Numbers:
     layouts = (KINDS[kind].layout, "auto")
     few, many = trees = [Tree(f"{root}/{kind}-{size}", KINDS[kind], size) for size in sizes]
-    numbers = Numbers([], {name: [] for name in layouts}, {}, {}, {}, {size: [] for size in sizes})
-    for layout in layouts:
-        numbers.calls[layout] = _count(many, layout)
+    listings = {size: list[float]() for size in sizes}
+    numbers = Numbers([], {name: [] for name in layouts}, {}, {}, {}, {}, listings)
+    made = {layout: _calls(many, layout) for layout in layouts}
+    for layout, calls in made.items():
+        numbers.calls[layout] = _count(calls, many.count)
     peers = [Peer(name, many.run) for name, peer in PEERS.items() if peer.reads == kind]
     for number in range(rounds):
         print(f"{kind}: round {number + 1} of {rounds}", file=sys.stderr)
         numbers.floor.append(scan(many.run))
         for layout in layouts:
             numbers.first[layout].append(asyncio.run(first_look(many.run, layout)))
+            numbers.bare.setdefault(layout, []).append(made[layout].repeat())
         for peer in peers:
             numbers.peers.setdefault(peer.name, []).append(peer.ask())
         for tree in trees:
@@ -108,11 +124,15 @@ def _measure_later(
                     gc.collect()
 
 
-def _count(tree: Tree, layout: str) -> str:
+def _calls(tree: Tree, layout: str) -> Calls:
     with counted_calls() as calls:
         asyncio.run(first_look(tree.run, layout))
+    return calls
+
+
+def _count(calls: Calls, checkpoints: int) -> str:
     names = ("stat", "listdir", "open", "bytes")
-    return ", ".join(f"{calls[name] / tree.count:.1f} {name}" for name in names)
+    return ", ".join(f"{calls.counts[name] / checkpoints:.1f} {name}" for name in names)
 
 
 Results = dict[str, Numbers]
@@ -135,11 +155,15 @@ def _show_first(results: Results, many: int) -> None:
                 ratio(first, numbers.floor).show(1, 2),
                 spread(others).show(MILLISECOND, 0) if max(others) else "",
                 spread(complete).show(MILLISECOND, 0),
+                ratio(numbers.bare[layout], numbers.floor).show(1, 2),
                 numbers.calls[layout],
             ]
             rows.append(cells)
     title = f"first look at {many:,} checkpoints: median of the rounds (min-max)"
-    headers = ["", "ms", "times the floor", "once settled, ms", "in all, ms", "calls for each"]
+    headers = [
+        *("", "ms", "times the floor", "once settled, ms", "in all, ms"),
+        *("its calls alone, times the floor", "calls for each"),
+    ]
     show_table(title, headers, [[*row, *[""] * (len(headers) - len(row))] for row in rows])
 
 

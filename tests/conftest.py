@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
+import itertools
 import os
 import tempfile
 import threading
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from buckets import Server, moto
+from buckets import Proxy, Server, moto
+from servers import Azurite, FakeGCS, SeaweedFS, serving
 from steering import VirtualLoop
 from sweeping import Sweep, sweep_of
 from trio.testing import MockClock
@@ -20,6 +22,8 @@ from trio.testing import MockClock
 from ckptstream.testing import ManualWatcher
 
 Backend = tuple[str, dict[str, Any]]
+
+_numbers = itertools.count()
 
 MEMORY = "/dev/shm"
 ROOM = 2 << 30
@@ -107,6 +111,56 @@ def server() -> Iterator[Server]:
     An S3 server, started once for whoever asks.
     """
     with moto() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """
+    A bucket of its own, with all that is needed for it in the environment.
+    """
+    name = f"bucket-{next(_numbers)}"
+    server.make_bucket(name)
+    for key, value in server.environment.items():
+        monkeypatch.setenv(key, value)
+    return name
+
+
+@pytest.fixture
+def proxy(server: Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """
+    What the environment leads to.
+    """
+    proxy = Proxy(server)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """
+    An S3 server that checks signatures; a process of its own.
+    """
+    with serving(SeaweedFS, tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+    """
+    An Azure server; a process of its own.
+    """
+    with serving(Azurite, tmp_path_factory.mktemp("azurite")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeGCS]:
+    """
+    A server of Google Cloud Storage's; a process of its own.
+    """
+    with serving(FakeGCS, tmp_path_factory.mktemp("gcs")) as server:
         yield server
 
 

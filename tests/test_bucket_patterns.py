@@ -150,8 +150,9 @@ async def test_options_are_those_of_all_runs(
 @anyio_tests
 async def test_the_requests_of_the_last_hour(server: Server, bucket: str) -> None:
     """
-    Of each run, and of the pattern itself; in words, too.
+    Of each run, of the pattern itself, and of all; in words, too. A directory makes none.
     """
+    assert follow("run").status().requests_last_hour is None
     finish(server.store(bucket), "sweeps/a", 1)
     stream = quick(f"s3://{bucket}/sweeps/*")
     await take(stream, 1)
@@ -162,6 +163,8 @@ async def test_the_requests_of_the_last_hour(server: Server, bucket: str) -> Non
     assert pattern.requests_last_hour >= 1
     assert run.requests_last_hour is not None
     assert run.requests_last_hour >= 2
+    both = pattern.requests_last_hour + run.requests_last_hour
+    assert both == stream.status().requests_last_hour
     assert f"{run.requests_last_hour} requests in the last hour" in str(run)
     assert f"{pattern.requests_last_hour} requests in the last hour" in str(pattern)
 

@@ -5,20 +5,18 @@ Runs in object stores: what is delivered of them, what is waited for, and what i
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import logging
 import os
 import pickle
-import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from buckets import SECRET, Proxy, Server, put
+from buckets import LAYOUT, SECRET, Proxy, Server, finish, put, quick, take
 from observing import SECONDS
 
 import ckptstream
@@ -28,10 +26,6 @@ from ckptstream._stores import _bucket, bucket_location
 
 pytest.importorskip("obstore")
 anyio_tests = pytest.mark.anyio
-
-QUICK = 0.02  # seconds between two looks
-LAYOUT = "step_{step}/DONE"
-_numbers = itertools.count()
 
 Functions = Callable[..., Any]
 
@@ -44,47 +38,6 @@ def memory() -> Any:
     from obstore.store import MemoryStore
 
     return MemoryStore()
-
-
-@pytest.fixture
-def bucket(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """
-    A bucket of its own, with all that is needed for it in the environment.
-    """
-    name = f"bucket-{next(_numbers)}"
-    server.make_bucket(name)
-    for key, value in server.environment.items():
-        monkeypatch.setenv(key, value)
-    return name
-
-
-@pytest.fixture
-def proxy(server: Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """
-    What the environment leads to.
-    """
-    proxy = Proxy(server)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-    yield proxy
-    proxy.close()
-
-
-def finish(store: Any, *steps: int, below: str = "") -> None:
-    """
-    Upload checkpoints, their markers last.
-    """
-    for step in steps:
-        put(store, f"{below}step_{step}/model.bin", b"weights")
-        put(store, f"{below}step_{step}/DONE")
-
-
-def quick(*runs: Any, **options: Any) -> CheckpointStream:
-    return follow(*runs, **{"layout": LAYOUT, "poll_interval": QUICK, **options})
-
-
-async def take(stream: CheckpointStream, count: int) -> list[Checkpoint]:
-    with anyio.fail_after(SECONDS):
-        return [await anext(stream) for _ in range(count)]
 
 
 @asynccontextmanager
@@ -284,6 +237,28 @@ async def test_a_pointer_is_read(memory: Any, monkeypatch: pytest.MonkeyPatch) -
     assert stream.status().runs[0].newest is not None
 
 
+@pytest.mark.parametrize("layout", ["composer", "auto"])
+@anyio_tests
+async def test_a_file_in_place_of_a_link(
+    memory: Any, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    """
+    Composer's comes when all else is there; `.metadata` may come before the shards.
+    """
+    monkeypatch.setattr(_bucket, "SETTLE", 0.05)
+    put(memory, "ep0-ba1/.metadata")
+    put(memory, "ep0-ba1/__0_0.distcp")
+    stream = quick(memory, layout=layout)
+
+    async with waiting(stream, "not named by 'latest-rank0.pt.symlink' yet"):
+        put(memory, "ep0-ba1/__1_0.distcp")
+        await anyio.sleep(0.2)
+        assert stream.status().runs[0].newest is None
+        put(memory, "latest-rank0.pt.symlink", b"my-run/checkpoints/ep0-ba1")
+
+    assert stream.status().runs[0].newest is not None
+
+
 @anyio_tests
 async def test_it_is_polled(memory: Any) -> None:
     """
@@ -299,143 +274,6 @@ async def test_it_is_polled(memory: Any) -> None:
         run.watcher,
         run.watcher_reason,
     )
-
-
-# What is waited for.
-
-
-@anyio_tests
-@pytest.mark.parametrize("bucket_there", [True, False])
-async def test_what_is_not_there_yet(server: Server, bucket: str, bucket_there: bool) -> None:
-    """
-    Neither the run, nor its bucket.
-    """
-    name = bucket if bucket_there else f"{bucket}-later"
-    stream = quick(f"s3://{name}/runs/7b")
-
-    async with waiting(stream, "not there yet"):
-        if not bucket_there:
-            server.make_bucket(name)
-        finish(server.store(name), 1, below="runs/7b/")
-
-
-@anyio_tests
-@pytest.mark.parametrize(
-    ("status", "reason"),
-    [
-        (403, "403 Forbidden, Wrong"),
-        (429, "429 Too Many Requests"),
-        (500, "500 Internal Server Error"),
-        (503, "503 Service Unavailable"),
-    ],
-)
-async def test_a_server_that_answers_an_error(
-    server: Server, bucket: str, proxy: Proxy, status: int, reason: str
-) -> None:
-    """
-    It is asked again until it has recovered, and `status()` has the reason.
-    """
-    finish(server.store(bucket), 1)
-    proxy.status = status
-    stream = quick(f"s3://{bucket}")
-
-    async with waiting(stream, f"cannot be read ({reason}"):
-        proxy.status = None
-
-    assert stream.status().runs[0].newest is not None
-
-
-@anyio_tests
-async def test_a_server_that_breaks_in_the_middle(
-    server: Server, bucket: str, proxy: Proxy
-) -> None:
-    """
-    Nothing is lost, and nothing comes twice.
-    """
-    finish(server.store(bucket), 1)
-    stream = quick(f"s3://{bucket}")
-    [first] = await take(stream, 1)
-    proxy.status = 503
-
-    async with waiting(stream, "503"):
-        finish(server.store(bucket), 2)
-        proxy.status = None
-
-    newest = stream.status().runs[0].newest
-    assert newest is not None
-    assert ([1, 2], 0) == ([first.step, newest.step], stream.status().runs[0].missed_count)
-
-
-@anyio_tests
-async def test_a_server_that_is_down(
-    server: Server, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """
-    It is waited for, with the reason, and is heard of when it is up.
-    """
-    finish(server.store(bucket), 1)
-    gone = Proxy(server)
-    gone.close()
-    stream = quick(f"s3://{bucket}?endpoint={gone.endpoint}")
-
-    async with waiting(stream, "refuses connections"):
-        monkeypatch.setattr("http.server.ThreadingHTTPServer.allow_reuse_address", True)
-        again = Proxy(server, port=int(gone.endpoint.rpartition(":")[2]))
-
-    again.close()
-    assert stream.status().runs[0].newest is not None
-
-
-@anyio_tests
-async def test_a_server_that_is_silent(bucket: str) -> None:
-    """
-    It takes the call and never answers: that is said, too.
-    """
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"s3://{bucket}?endpoint=http://127.0.0.1:{silent.getsockname()[1]}&timeout=100ms"
-        stream = quick(url)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(anext, stream)
-            with anyio.fail_after(SECONDS):
-                while "does not answer in time" not in str(stream.status()):
-                    await anyio.sleep(0.01)
-            tasks.cancel_scope.cancel()
-
-
-@anyio_tests
-async def test_cancelled_at_once(bucket: str) -> None:
-    """
-    Though the server takes the call and never answers; the call ends in its own thread.
-    """
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"s3://{bucket}?endpoint=http://127.0.0.1:{silent.getsockname()[1]}&timeout=500ms"
-        stream = quick(url)
-        began = time.monotonic()
-        with anyio.move_on_after(0.1) as scope:
-            await anext(stream)
-        took = time.monotonic() - began
-        await stream.aclose()
-
-    assert scope.cancelled_caught
-    assert took < 0.4
-
-
-@anyio_tests
-async def test_the_event_loop_goes_on_while_the_server_is_silent(bucket: str) -> None:
-    """
-    No call is made in it.
-    """
-    ticks = 0
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"s3://{bucket}?endpoint=http://127.0.0.1:{silent.getsockname()[1]}&timeout=500ms"
-        with anyio.move_on_after(0.3):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(anext, quick(url))
-                while True:
-                    await anyio.sleep(0.01)
-                    ticks += 1
-
-    assert ticks >= 10
 
 
 # Secrets.

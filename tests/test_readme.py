@@ -21,6 +21,7 @@ import anyio.lowlevel
 import commands
 import nbformat
 import pytest
+from buckets import Server, put
 from examples import BLOCK, CONSOLE, README, blocks, console
 from nbclient import NotebookClient
 from observing import until, wait_until
@@ -495,3 +496,75 @@ async def test_docstring_example_of_pin(home: Path) -> None:
     await execute(textwrap.dedent(example), evaluate=seen.append, ckpt=ckpt)
 
     assert [".ckptstream-pins"] == [Path(path).parts[-3] for path in seen]
+
+
+UPLOADED = ("config.json", "model.bin", "trainer_state.json")
+
+
+@pytest.fixture
+def ckpts(server: Server, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The bucket of the examples, with a run in it, and what a user would have set for it."""
+    for key, value in server.environment.items():
+        monkeypatch.setenv(key, value)
+    server.make_bucket("ckpts")
+    store = server.store("ckpts")
+    upload(store, 100)
+    return store
+
+
+def upload(store: Any, step: int) -> None:
+    """As Hugging Face's Trainer leaves it, the marker last."""
+    checkpoint = f"runs/7b/checkpoint-{step}"
+    for name in UPLOADED:
+        put(store, f"{checkpoint}/{name}", json.dumps({"global_step": step}).encode())
+
+
+@pytest.mark.anyio
+async def test_a_run_in_a_bucket(ckpts: Any) -> None:
+    """What it gives, and how its files are read."""
+    [(code, _)] = blocks("bucket")
+    printed = list[tuple[object, ...]]()
+
+    await execute(code.replace("timeout=3600", "timeout=0"), print=lambda *it: printed.append(it))
+
+    assert [(100, "s3://ckpts/runs/7b/checkpoint-100", 100)] == printed
+
+
+@pytest.mark.anyio
+async def test_a_message_wakes_a_stream(ckpts: Any, server: Server) -> None:
+    """What comes is known at once, though the bucket is asked once an hour."""
+    boto3 = pytest.importorskip("boto3")
+    [(code, _)] = blocks("wake")
+    names = await execute(code.replace("WaitTimeSeconds=20", "WaitTimeSeconds=1"))
+    sqs = boto3.client("sqs", endpoint_url=server.endpoint, region_name="us-east-1")
+    queue = sqs.create_queue(QueueName="events")["QueueUrl"]
+    stream = ckptstream.follow("s3://ckpts/runs/7b", poll_interval=3600)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(names["wake_on_events"], stream, sqs, queue)
+        first = await anext(stream)
+        upload(ckpts, 200)
+        sqs.send_message(QueueUrl=queue, MessageBody="{}")
+        second = await anext(stream)
+        tasks.cancel_scope.cancel()
+    ckpts.delete([f"runs/7b/checkpoint-200/{name}" for name in UPLOADED])
+
+    assert (100, 200) == (first.step, second.step)
+
+
+@pytest.mark.anyio
+async def test_a_profile_of_aws(
+    ckpts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its credentials are taken, and none of the environment."""
+    [(code, _)] = blocks("profile")
+    keys = "[training]\naws_access_key_id=profile\naws_secret_access_key=secret\nregion=us-east-1\n"
+    (tmp_path / "credentials").write_text(keys)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(key)
+    printed = list[tuple[object, ...]]()
+
+    await execute(code.replace("timeout=3600", "timeout=0"), print=lambda *it: printed.append(it))
+
+    assert [(100, "s3://ckpts/runs/7b/checkpoint-100")] == printed

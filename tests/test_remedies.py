@@ -369,6 +369,25 @@ async def test_unreadable_checkpoints(run: Path, watcher: ManualWatcher) -> None
     assert expected == run_status(stream).remedies
 
 
+async def test_thousands_of_unreadable_checkpoints(
+    run: Path, watcher: ManualWatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    Three are named, and how many more there are, in one record each.
+    """
+    for step in range(20):
+        save(run, step)
+
+    stream = follow(run, watcher=watcher)
+    with failing("stat", errno.EACCES, "checkpoint-"):
+        await steps(stream, watcher)
+
+    assert 4 == len(run_status(stream).remedies)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert 4 == len(warnings)
+    assert "17 more checkpoints cannot be read" in warnings[-1]
+
+
 async def test_storage_that_does_not_answer(run: Path) -> None:
     """
     While it does not.

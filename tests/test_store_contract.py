@@ -1,5 +1,5 @@
 """
-What every store answers alike: the local filesystem, obstore's memory, and S3.
+What every store answers alike: the local filesystem, and obstore's memory, S3, Azure and GCS.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from buckets import Server, put
+from servers import BUCKET, ObjectServer
 
 from ckptstream._stores import BucketLocation, LocalLocation, Location, Store
 
@@ -54,7 +55,19 @@ def bucket(store: Any, prefix: str) -> Place:
     )
 
 
-@pytest.fixture(params=["local", "memory", "s3", "s3, all of a bucket"])
+def served(server: ObjectServer, prefix: str) -> Place:
+    store = server.store(BUCKET)
+    return Place(
+        BucketLocation(f"s3://{BUCKET}/{prefix}", prefix, client=store),
+        lambda name, content: server.put(f"{prefix}/{name}", content),
+        lambda name: store.delete(f"{prefix}/{name}"),
+    )
+
+
+SERVERS = ["seaweedfs", "azurite", "gcs"]
+
+
+@pytest.fixture(params=["local", "memory", "s3", "s3, all of a bucket", *SERVERS])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """
     An empty run.
@@ -66,6 +79,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         from obstore.store import MemoryStore
 
         return bucket(MemoryStore(), "runs/7b")
+    if request.param in SERVERS:
+        return served(request.getfixturevalue(request.param), f"runs/{next(_numbers)}")
     server: Server = request.getfixturevalue("server")
     name = f"contract-{next(_numbers)}"
     server.make_bucket(name)

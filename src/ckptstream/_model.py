@@ -193,6 +193,18 @@ class Status:
     ended: str | None = None
     patterns: tuple[PatternStatus, ...] = ()
 
+    @property
+    def requests_last_hour(self) -> int | None:
+        """
+        How many requests all of it has made in the last hour; None if none of them is paid for.
+
+        What a run that has left its pattern has made does not count.
+        """
+        each = [run.requests_last_hour for run in self.runs]
+        each += [pattern.requests_last_hour for pattern in self.patterns]
+        paid = [count for count in each if count is not None]
+        return sum(paid) if paid else None
+
     def __str__(self) -> str:
         lines = [*map(str, self.patterns), *map(str, self.runs)]
         if self.ended is not None:

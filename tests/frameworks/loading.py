@@ -46,6 +46,15 @@ def keras(path: Path) -> Iterable[Any]:
     return model.layers[-1].get_weights()[1]  # type: ignore[no-any-return]
 
 
+def keras_shards(path: Path) -> Iterable[Any]:
+    import keras
+
+    layers = [keras.layers.Dense(100) for _ in range(3)]
+    model = keras.Sequential([keras.Input((100,)), *layers])
+    model.load_weights(path)
+    return [number for layer in layers for number in layer.get_weights()[1]]
+
+
 def keras_backup(path: Path) -> Iterable[Any]:
     metadata = json.loads((path.parent / "training_metadata.json").read_text())
     return [metadata["epoch"], *keras(path)]
@@ -148,8 +157,8 @@ def stable_baselines3(path: Path) -> Iterable[Any]:
 LOADERS: dict[str, Callable[[Path], Iterable[Any]]] = {
     loader.__name__: loader
     for loader in (
-        *(tensorflow, tensorflow_1, keras, keras_backup, orbax, orbax_checkpointer, orbax_v1),
-        *(flax, hugging_face, torch_save, dcp, lightning, accelerate, stable_baselines3),
+        *(tensorflow, tensorflow_1, keras, keras_backup, keras_shards, orbax, orbax_checkpointer),
+        *(orbax_v1, flax, hugging_face, torch_save, dcp, lightning, accelerate, stable_baselines3),
     )
 }
 

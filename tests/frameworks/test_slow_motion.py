@@ -22,6 +22,7 @@ pytestmark = pytest.mark.frameworks
 
 BACKENDS = ("asyncio", "trio")
 TENSORFLOW_FILES = ("{name}.*",)
+KERAS_FILES = ("{name}", "model-{step}_*.weights.h5")
 SB3_FILES = ("{name}", "rl_model_*_{step}_steps.pkl")
 SAVINGS = {
     "tensorflow": Saving(
@@ -53,6 +54,23 @@ SAVINGS = {
         "keras",
         (1, 2, 3, 4, 4.5),
         waits=(4,),
+    ),
+    "keras shards": Saving(
+        "keras_shards.py {run} 4 model-{{step}}.weights.json again",
+        "keras-sharded",
+        "keras_shards",
+        (1, 2, 3, 4, 4.5),
+        KERAS_FILES,
+        waits=(4,),
+    ),
+    "keras shards, one name": Saving(
+        "keras_shards.py {run} 3 model.weights.json",
+        "keras-sharded",
+        "keras_shards",
+        (1, 2, 3),
+        ("model*",),
+        waits=(1, 2, 3),
+        numbered=False,
     ),
     "keras backup": Saving(
         "keras_callbacks.py {run} 3 backup",

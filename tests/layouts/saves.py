@@ -18,6 +18,9 @@ TENSORS = safetensors(8)
 INDEX = b'{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "%s"}}'
 INDEX %= b"model-00002-of-00002.safetensors"
 MSGPACK = b"\x81\xa1a\x01"
+MANIFEST = b'{"metadata": {"total_size": 300.0}, "weight_map": {"/layers/dense/vars": %s}}'
+NO_MANIFEST = "not there, only w-5_00000.weights.h5: unless it is a shard, use layout='keras'"
+NEWER_SHARD = "is newer than w-5.weights.json"
 LONG = b"w" * 400  # larger than what an evaluator adds
 
 Missing = str | None
@@ -340,6 +343,17 @@ SAVES = (
         _in("ep1-ba5", ("__0_0.distcp", LONG, "no .metadata"), (".metadata", b"x", None)),
     ),
     Save(
+        "composer",
+        "ep1-ba5",
+        (
+            ("latest-rank0.pt.symlink", b"my-run/ep1-ba4", "not there"),
+            ("ep1-ba5/.metadata", b"x", "no *.distcp"),
+            ("ep1-ba5/__0_0.distcp", LONG, "not named by 'latest-rank0.pt.symlink' yet"),
+            ("latest-rank0.pt.symlink", b"my-run/ep1-ba5", None),
+        ),
+        settles=True,
+    ),
+    Save(
         "fairseq",
         "checkpoint_1_5.pt",
         (
@@ -394,6 +408,29 @@ SAVES = (
         (
             ("w-5.weights.h5", HDF5[:99], "not as long as its HDF5 superblock says"),
             ("w-5.weights.h5", HDF5, None),
+        ),
+        settles=True,
+    ),
+    Save(
+        "keras-sharded",
+        "w-5.weights.json",
+        (
+            ("w-5_00000.weights.h5", HDF5[:99], NO_MANIFEST),
+            ("w-5_00000.weights.h5", HDF5, NO_MANIFEST),
+            ("w-5.weights.json", MANIFEST[:30], "w-5.weights.json is not whole"),
+            (
+                "w-5.weights.json",
+                MANIFEST % b'["w-5_00000.weights.h5"]',
+                "w-5.weights.json counts more than its shards hold",
+            ),
+            ("w-5_00001.weights.h5", HDF5[:99], f"w-5_00001.weights.h5 {NEWER_SHARD}"),
+            ("w-5_00001.weights.h5", HDF5, f"w-5_00001.weights.h5 {NEWER_SHARD}"),
+            ("w-5.weights.json", MANIFEST % b"[]", "no shards"),
+            (
+                "w-5.weights.json",
+                MANIFEST % b'["w-5_00000.weights.h5", "w-5_00001.weights.h5"]',
+                None,
+            ),
         ),
         settles=True,
     ),

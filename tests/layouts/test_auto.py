@@ -185,7 +185,7 @@ def test_pointer_layouts() -> None:
     pointers = {layout.pointer for layout in pointer_layouts(Auto())}
 
     files = {"latest", "latest_checkpointed_iteration.txt", "checkpoint_manager_snapshot.json"}
-    assert {"checkpoint"} | files == pointers
+    assert {"checkpoint", "latest-rank0.pt.symlink"} | files == pointers
     assert (tensorflow,) == pointer_layouts(tensorflow)
     assert (tensorflow,) == pointer_layouts(Auto((Orbax(), tensorflow)))
     assert () == pointer_layouts(Template("{step}"))

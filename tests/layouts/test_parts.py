@@ -10,7 +10,7 @@ import pytest
 from evidence import Look, Run, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from saves import SAVES, SB3, TENSORS, TORCH, Save
+from saves import FSDP, SAVES, SB3, TENSORS, TORCH, Save
 from test_footers import archive
 
 from ckptstream.layouts import Described, Evidence, PointerLayout, parts, resolve
@@ -28,6 +28,7 @@ fuzz = settings(
 TAG = parts.Pointer("latest")
 NUMBER = parts.Pointer("latest", number="iter_{:07d}", words=("release",))
 PATH = parts.Pointer("latest", paths=True)
+TRACKER = "latest_checkpointed_iteration.txt"
 LISTED = parts.Pointer("latest", keys=(("new", "dir"), ("all", "dir")))
 
 
@@ -311,14 +312,36 @@ def test_trap_8_the_pointer_is_past_it_or_before_it(
     Trap 8: a later step in the pointer vouches for what has settled, an earlier one does not.
     """
     run = Run(tmp_path, resolve(layout))
-    write(tmp_path / older / file, TORCH if file.endswith(".pt") else "{}")
-    write(tmp_path / pointer, content.format(20))
+    write(tmp_path / older / file, TORCH if file.endswith(".pt") else "{}", at=1000)
+    write(tmp_path / pointer, content.format(20), at=1001)
     assert "waits until it has settled" == run.judge(older).missing
     assert run.judge(older, settled=True).missing is None
 
-    write(tmp_path / pointer, content.format(3))
+    write(tmp_path / pointer, content.format(3), at=999)
     run.finished.clear()
     assert f"not named by {pointer!r} yet" == run.judge(older, settled=True).missing
+
+
+@pytest.mark.parametrize(
+    ("added", "expected"),
+    [
+        ("actor/huggingface/model.safetensors", None),
+        (f"actor/{FSDP(1)}", f"actor/{FSDP(1)} is newer than {TRACKER!r}, which names step 20"),
+    ],
+)
+def test_trap_8_what_others_add_to_an_older_step(
+    tmp_path: Path, added: str, expected: str | None
+) -> None:
+    """
+    Trap 8: of what is newer than the pointer only the ranks' files show that a step is saved again.
+    """
+    run = Run(tmp_path, resolve("verl"))
+    write(tmp_path / "global_step_5/actor" / FSDP(0), TORCH, at=1000)
+    write(tmp_path / TRACKER, "20", at=1001)
+    write(tmp_path / "global_step_5/actor" / FSDP(1), TORCH, at=1000)
+    write(tmp_path / "global_step_5" / added, TORCH, at=1002)
+
+    assert expected == run.judge("global_step_5", settled=True).missing
 
 
 def test_trap_5_an_upload_publishes_the_marker_first(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from ckptstream._errors import UnknownLayout
 from ckptstream.layouts import Auto, HuggingFace, Layout, Orbax, Template, TensorFlow, resolve
 
 NAMES = (
-    "accelerate composer dcp deepspeed fairseq flax hf keras keras-backup levanter lightning "
-    "llamafactory-v1 maxtext megatron megatron-bridge nemo olmo olmo-core orbax prime-rl ray "
-    "ray-v1 safetensors sb3 t5x tensorflow torch torchtitan verl"
+    "accelerate composer dcp deepspeed fairseq flax hf keras keras-backup keras-sharded levanter "
+    "lightning llamafactory-v1 maxtext megatron megatron-bridge nemo olmo olmo-core orbax prime-rl "
+    "ray ray-v1 safetensors sb3 t5x tensorflow torch torchtitan verl"
 ).split()
 
 

@@ -29,6 +29,7 @@ WORDS = 200  # characters up to which a text is kept as it is
 
 _SSTABLE = struct.pack("<Q", 0xDB4775248B80FB57)
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_SUPERBLOCK = 56
 _STORAGE = re.compile(r".*/data/[1-9]|.*/\.data/")  # one of torch's tensors is enough
 _END = struct.Struct("<4s4H2LH")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
@@ -143,7 +144,7 @@ def describe(content: bytes, *, keep: bool, keys: str = r".*") -> str:
     if content.startswith(b"PK\x03\x04"):
         return _describe_zip(content)
     if content.startswith(_HDF5):
-        return f"hdf5 {BULK}"
+        return f"hdf5 {len(content) - _SUPERBLOCK if keep else BULK}"
     if content.endswith(_SSTABLE):
         return f"sstable {BULK}"
     if content[8:10] == b'{"' and int.from_bytes(content[:8], "little") < len(content):

@@ -187,6 +187,22 @@ RECIPES = {
         Rules(r"write (model-(?P<step>\d+)\.weights\.h5)", r"(model-\d+\.weights\.h5)"),
         more={"settles": "yes"},
     ),
+    "keras_shards": Recipe(
+        "save_weights in three shards: two saves, then both again by a second process",
+        "keras-sharded",
+        (
+            "keras_shards.py {run} 2 model-{{step}}.weights.json",
+            "keras_shards.py {run} 2 model-{{step}}.weights.json",
+        ),
+        ("keras", "h5py", "jax"),
+        r"weights\.json|not there, only|HDF5|empty|settled",
+        Rules(
+            r"write (model-(?P<step>\d+)\.weights\.json) .*_00002\.weights\.h5",
+            r"(model-\d+)(?:_\d+\.weights\.h5|\.weights\.json) => \1.weights.json",
+            keep=r".*\.weights\.(?:json|h5)",
+        ),
+        more={"settles": "yes"},
+    ),
     "keras_backup": Recipe(
         "BackupAndRestore: two epochs, and what it deletes at the end",
         "keras-backup",

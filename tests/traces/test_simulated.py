@@ -29,6 +29,8 @@ SIMULATED = [
     Simulated("hf", "hf_trainer", 2),
     Simulated("keras", "keras_model"),
     Simulated("keras-backup", "keras_backup"),
+    Simulated("keras-sharded", "keras_shards"),
+    Simulated("keras-sharded", "keras_shards", 3),
     Simulated("levanter", "levanter"),
     Simulated("lightning", "lightning_copied"),
     Simulated("lightning", "lightning_fsdp", 2),
@@ -51,7 +53,7 @@ SIMULATED = [
     Simulated("tensorflow", "tf2_manager", 2, whole=r"ckpt-[0-9]+\.index"),
     Simulated("torch", "torch_save"),
     Simulated("torchtitan", "torchtitan_dcp", 2),
-    Simulated("verl", "verl", 2, overwritten="the tracker names a later step"),
+    Simulated("verl", "verl", 2),
 ]
 
 every_layout = pytest.mark.parametrize("simulated", SIMULATED, ids=str)

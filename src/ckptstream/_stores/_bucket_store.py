@@ -8,16 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from .._model import FileStat
-from ._client import (
-    PAGE,
-    Client,
-    Object,
-    objects,
-    other_than,
-    range_of,
-    storage_error,
-    unchanged,
-)
+from ._client import PAGE, Client, Object, fetch, fetch_if_other, objects, storage_error
 from ._objects import DIRECTORY, Entries, etag, file_stat, tree
 
 T = TypeVar("T")
@@ -172,11 +163,11 @@ class BucketStore:
         size = min(size, found.size - start)
         if size <= 0:
             return b""
-        options = range_of(start, size)
-        answer = self._ask(lambda: self._client.get(self._key(path), options=options), path)
+        answer = self._ask(lambda: fetch(self._client, self._key(path), start, size), path)
         # Of what is newer than the listing, the look is told that it is: see `Snapshot.still`.
-        self._told[path] = None if answer is None else file_stat(answer.meta)
-        return None if answer is None else bytes(answer.bytes())
+        new = None if answer is None else answer.found
+        self._told[path] = None if new is None else file_stat(new)
+        return None if answer is None else answer.content
 
     def pointer(self, path: str, size: int) -> bytes | None:
         """
@@ -189,17 +180,15 @@ class BucketStore:
         known = pointers.get(path)
         if known is None and path not in self._listed.get("", () if pointers else (path,)):
             return None
-        options = range_of(0, size) if known is None else other_than(known[0])
-        answer = self._ask(lambda: unchanged(self._client, self._key(path), options), path)
+        tag = "" if known is None else known[0]
+        answer = self._ask(lambda: fetch_if_other(self._client, self._key(path), tag, size), path)
         if answer is None:
             pointers.pop(path, None)
             return None
-        if answer is not True:
-            content = bytes(answer.bytes())[:size]
-            known = pointers[path] = etag(answer.meta), content
+        if answer.found is not None:
+            known = pointers[path] = etag(answer.found), answer.content
             self._has_pointed = True
-        assert known is not None
-        return known[1]
+        return b"" if known is None else known[1]
 
     def _key(self, path: str) -> str:
         return f"{self._place.prefix}/{path}".strip("/")
@@ -221,7 +210,8 @@ class BucketStore:
         if listed is None:  # the bucket itself
             return {}
         files, directories = objects(listed)
-        self._place.requests += (len(files) + len(directories) - 1) // PAGE  # beside the first
+        # Beside the first page.
+        self._place.requests += max(0, len(files) + len(directories) - 1) // PAGE
         length = len(key) + 1 if key else 0
         found = {file["path"][length:]: file_stat(file) for file in files if file["path"] != key}
         found |= dict.fromkeys((each[length:] for each in directories), DIRECTORY)

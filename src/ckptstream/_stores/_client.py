@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypedDict, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypedDict, cast, runtime_checkable
 
 from .._errors import UnknownOption
 
@@ -67,6 +67,9 @@ _WORDS = (
     ("dns error", errno.EHOSTUNREACH, "the server's name is not known"),
     ("BadScheme", errno.EPROTONOSUPPORT, "plain http needs allow_http=true"),
     ("MissingAccount", errno.EACCES, "no account: set AZURE_STORAGE_ACCOUNT_NAME"),
+    ("IncompleteBody", errno.EIO, "the answer broke off"),
+    ("InvalidListResponse", errno.EIO, "the answer is no listing"),
+    ("Unauthenticated {", errno.EACCES, "no credentials were given"),
     ("error sending request", errno.EIO, "the connection to the server broke"),
 )
 
@@ -150,21 +153,33 @@ def objects(listed: Any) -> tuple[Sequence[Object], Sequence[str]]:
     return listed["objects"], listed["common_prefixes"]
 
 
-def range_of(start: int, size: int) -> dict[str, object]:
-    """Options for some bytes of an object."""
-    return {"range": (start, start + size)}
+class Fetched(NamedTuple):
+    """
+    What was read of an object.
+
+    Attributes:
+        found: What it is; None if it is still what it was.
+        content: The bytes.
+    """
+
+    found: Object | None
+    content: bytes
 
 
-def other_than(etag: str) -> dict[str, object]:
-    """Options for an object whose ETag is another one."""
-    return {"if_none_match": etag}
+def fetch(client: Client, key: str, start: int, size: int) -> Fetched:
+    """Some bytes of an object, which must have the first of them."""
+    answer = client.get(key, options={"range": (start, start + size)})
+    return Fetched(answer.meta, bytes(answer.bytes()))
 
 
-def unchanged(client: Client, key: str, options: dict[str, object]) -> Any:
-    """What `client.get` returns; True if the object is what the options say it was."""
+def fetch_if_other(client: Client, key: str, etag: str, size: int) -> Fetched:
+    """Up to the first *size* bytes of an object, unless its ETag is that one."""
     from obstore.exceptions import NotModifiedError
 
     try:
-        return client.get(key, options=options)
+        answer = client.get(key, options={"if_none_match": etag} if etag else None)
     except NotModifiedError:
-        return True
+        return Fetched(None, b"")
+    if answer.meta["size"] > size:  # Its bytes have not been sent yet.
+        return fetch(client, key, 0, size)
+    return Fetched(answer.meta, bytes(answer.bytes()))

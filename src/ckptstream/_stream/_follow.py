@@ -92,8 +92,10 @@ def follow(
             have, the next one of each run, and so many others that wait, True for 8; with
             `latest_only` none of those. Each may take up a checkpoint's disk space.
         poll_interval: Seconds between two looks where events cannot be trusted (network and FUSE
-            filesystems, systems without inotify), more than 0. None: 1 second; in object stores,
-            where each look is paid for, 10 seconds.
+            filesystems, systems without inotify), more than 0. None: 1 second. In object stores,
+            where each look is paid for, so many at most, None for 60: a run is looked at up to
+            six times as often, but no more than every 10 seconds, while its next checkpoint is
+            due, by the times of those before, or arrives.
         watcher: `"auto"` takes events where they can be trusted; `"poll"` and `"inotify"` force
             it. Tests give a `ckptstream.testing.ManualWatcher`.
 

@@ -11,6 +11,7 @@ from ._run import Run
 from ._words import pattern_waits_for, unfinished, unreadable_parts, waiting_for
 
 KEEP_MORE = "have the trainer keep more checkpoints, or pin them: pin=True"
+_MANY = 3
 _OWN_LAYOUT = "one such as layout='step_{step}/DONE'"
 
 
@@ -93,8 +94,11 @@ def _of_strangers(run: Run) -> str:
 def _of_entries(run: Run) -> Iterator[Remedy]:
     ledger, foreign, reasons = run.ledger, run.sight.look.foreign, unfinished(run)
     unreadable = [name for name, reason in reasons.items() if reason.startswith("cannot be read")]
-    for name in unreadable:
+    for name in unreadable[:_MANY]:
         yield Remedy(f"{name} {reasons[name]}", _check_access(run), whose=name)
+    if len(unreadable) > _MANY:
+        more = f"{len(unreadable) - _MANY} more checkpoints cannot be read"
+        yield Remedy(more, _check_access(run), "many unreadable")
     if foreign is not None and foreign.stranger is not None:
         # A name is there before the files that tell whose it is.
         if run.sight.puzzling:

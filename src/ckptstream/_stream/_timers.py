@@ -19,6 +19,7 @@ GAP_INTERVAL = 1.0  # seconds between looks at a run that cannot be read
 _SHORTEST = 0.01  # seconds: TensorFlow's seconds_to_sleep may be 0
 _POLL_BEATS = 10  # in one poll interval
 _SAFETY_BEAT = 4.0  # seconds
+_PAID_BEAT = 1.0  # seconds
 _MARGIN = 0.001  # seconds: timers of an event loop may fire a little early
 
 
@@ -123,7 +124,8 @@ class Timers:
         self.poll_at = math.inf
         if self._cadence is not None:
             self._cadence.learn(result, written)
-            self.poll_at = now + self._cadence.interval
+            interval = self._cadence.interval
+            self.poll_at = _on_beat(now + interval, min(_PAID_BEAT, interval / _POLL_BEATS))
         elif result.trouble is Trouble.LOCKED:
             self.poll_at = now + GAP_INTERVAL
         elif result.watcher == "poll":

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 
 from ._operations import Training, check
 from ._simulated import apply, checked_interval
 
 _PROGRAM = "python -m ckptstream.testing"
 _INTERRUPTED = 130
+_BEAT = 0.05  # seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,22 +33,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         training = Training(options.layout, keep=options.keep, **sizes)
     except ValueError as error:
         parser.error(str(error))
-    try:
-        _train(training, options)
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    except OSError as error:
-        parser.exit(1, f"{_PROGRAM}: error: {error}\n")
+    with _interrupts() as interrupts:
+        try:
+            for _ in _train(training, options):
+                if interrupts:
+                    return _INTERRUPTED
+        except OSError as error:
+            parser.exit(1, f"{_PROGRAM}: error: {error}\n")
     return 0 if options.crash_after is None else 1
 
 
-def _train(training: Training, options: argparse.Namespace) -> None:
+@contextmanager
+def _interrupts() -> Generator[Sequence[int]]:
+    """The interrupts so far: raised in the middle of anything, one may leave a traceback."""
+    found = list[int]()
+    before = signal.signal(signal.SIGINT, lambda number, frame: found.append(number))
+    try:
+        yield found
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _train(training: Training, options: argparse.Namespace) -> Iterator[None]:
+    """Save all of them; yields where it may end."""
     steps: Sequence[int] = options.steps
     for number, step in enumerate(steps, 1):
-        time.sleep(options.interval if number > 1 else 0)
+        until = time.monotonic() + (options.interval if number > 1 else 0)
+        while (remaining := until - time.monotonic()) > 0:
+            yield
+            time.sleep(min(remaining, _BEAT))
         crash_after = options.crash_after if number == len(steps) else None
         for operation in training.save(step, crash_after):
             apply(operation, options.directory)
+            yield
 
 
 def _parser() -> argparse.ArgumentParser:

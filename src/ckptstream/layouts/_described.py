@@ -115,10 +115,12 @@ class Described:
 
     def alias(self, name: str, evidence: Evidence) -> str | None:
         """What is there that is no checkpoint of its own, in words; None if it may be one."""
-        if evidence.stat(name) is None and (Holds("") in self.file or not self.file):
+        itself = (each for each in self.file if isinstance(each, Holds) and not each.pattern)
+        holds = next(itself, None if self.file else Holds(""))
+        if evidence.stat(name) is None and holds is not None:
             beside = sorted(member for member in evidence.members if member != name)
             if beside:
-                return f"not there, only {beside[0]}"
+                return ": ".join(filter(None, (f"not there, only {beside[0]}", holds.words)))
         if not self.links or re.fullmatch(self.links, name, re.DOTALL) is None:
             return None
         stat = evidence.stat(name)

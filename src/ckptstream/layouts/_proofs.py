@@ -59,7 +59,7 @@ class Marker:
                 return f"{self.path} is of step {step}"
         if stat.size and not _is_whole(path, stat, subject.evidence):
             return f"{self.path} is not whole"
-        return None if self.stale else _newer(path, subject)
+        return None if self.stale else newer_data(path, subject)
 
 
 def _is_whole(path: str, stat: FileStat, evidence: Evidence) -> bool:
@@ -73,7 +73,8 @@ def _is_whole(path: str, stat: FileStat, evidence: Evidence) -> bool:
     return unfinished_file(path, stat, evidence) is None
 
 
-def _newer(marker: str, subject: Subject) -> str | None:
+def newer_data(marker: str, subject: Subject) -> str | None:
+    """What of the data is newer than a marker and has not settled."""
     evidence = subject.evidence
     if subject.renewed and newer_than(marker, (subject.own or "",), evidence) is not None:
         # No straggler, and no copy: it was whole before.
@@ -111,42 +112,13 @@ class Absent:
 
 
 @dataclass(frozen=True, slots=True)
-class Pointed:
-    """
-    The layout's pointer names the checkpoint, or once named the generation that is there.
-
-    A pointer that is older than the data may have named the last save of the same step: it counts
-    once the data has settled.
-
-    Args:
-        later: A later step will do, once the data has settled: what lay here before the stream
-            began was named before.
-    """
-
-    later: bool = False
-
-    def lacking(self, subject: Subject) -> str | None:
-        """That the pointer does not name it."""
-        names = [name for name, _ in subject.pointing()] if subject.renewed else []
-        if subject.evidence.named and (not subject.renewed or subject.name in names):
-            return _newer(subject.pointer, subject)
-        if not self.later or not self._is_passed(subject):
-            return f"not named by {subject.pointer!r} yet"
-        return Settled().lacking(subject)
-
-    def _is_passed(self, subject: Subject) -> bool:
-        reached = next((step for _, step in subject.pointing()), None)
-        return reached is not None and subject.step is not None and reached > subject.step
-
-
-@dataclass(frozen=True, slots=True)
 class Holds:
     """
     Something that is there, and not empty.
 
     Args:
         pattern: What, a regular expression per level; `""` is the entry itself, that may be.
-        words: How to call it when it is not there.
+        words: How to call it when it is not there; of the entry itself what to do then.
     """
 
     pattern: str
@@ -191,11 +163,22 @@ class Footers:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The data has stopped changing; without data, all that the checkpoint holds."""
+    """
+    The data has stopped changing; without data, all that the checkpoint holds.
+
+    Args:
+        named: What the pointer names, and is not newer than the pointer, need not settle.
+    """
+
+    named: bool = False
 
     def lacking(self, subject: Subject) -> str | None:
         """That it may still change."""
-        settled = subject.evidence.settled(*(subject.data or (subject.name,)))
+        evidence = subject.evidence
+        named = self.named and evidence.named and not subject.renewed
+        if named and newer_than(subject.pointer, subject.data, evidence) is None:
+            return None
+        settled = evidence.settled(*(subject.data or (subject.name,)))
         return None if settled else "waits until it has settled"
 
 

@@ -137,8 +137,8 @@ class BuiltInLayout(Layout, Protocol):
     """
     A layout that can also be chosen by `layout="auto"`.
 
-    Whether a name matches must not depend on which digits stand in it, only on where, but for the
-    last two characters: what differs in nothing else is looked up, not matched. If it has a method
+    A name that matches must match with zeros for its digits, too, but for the last two characters:
+    what then looks alike is asked for by nobody else. If it has a method
     `owns` like `recognises`, that says whether there is something that no other framework writes,
     which `recognises` then need not; without one, whatever it recognises is its own.
     """

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
-from ._files import read_json
+from ._files import newer_than, read_json
 from ._names import remember_few
 from ._protocol import Evidence
 from ._subject import Subject
@@ -35,8 +35,9 @@ def missing_shard(name: str, evidence: Evidence) -> str | None:
 
 def _shards(index: dict[str, object]) -> list[str]:
     weights = index.get("weight_map")
-    names = cast("dict[str, object]", weights).values() if isinstance(weights, dict) else ()
-    return sorted({name for name in names if isinstance(name, str)})
+    found = cast("dict[str, object]", weights).values() if isinstance(weights, dict) else ()
+    lists = (cast("list[object]", each) if isinstance(each, list) else [each] for each in found)
+    return sorted({name for names in lists for name in names if isinstance(name, str)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,67 @@ class Index:
     def lacking(self, subject: Subject) -> str | None:
         """The first file that is not there."""
         return missing_shard(subject.name, subject.evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """
+    The checkpoint itself: a JSON file whose `weight_map` names the shards that lie beside it.
+
+    It may be written anew after each of them. Then the next one is newer than it, which it does not
+    name; and its `total_size` counts what will not be in those that it names.
+    """
+
+    def lacking(self, subject: Subject) -> str | None:
+        """What it says that is not there."""
+        name, evidence = subject.name, subject.evidence
+        content = read_json(evidence.head(name, _INDEX_LIMIT))
+        if content is None:
+            return f"{name} is not whole"
+        shards = _shards(content)
+        found = [stat for shard in shards if (stat := evidence.stat(shard)) is not None]
+        if not shards or len(found) < len(shards):
+            absent = (shard for shard in shards if evidence.stat(shard) is None)
+            return f"no {next(absent, 'shards')}"
+        unnamed = newer_than(name, sorted({*subject.data} - {*shards}), evidence)
+        if unnamed is not None:
+            return f"{unnamed} is newer than {name}"
+        # Shards hold more than their weights, never less.
+        if sum(stat.size for stat in found) < _total_size(content):
+            return f"{name} counts more than its shards hold"
+        return None
+
+
+def _total_size(content: dict[str, object]) -> float:
+    metadata = content.get("metadata")
+    size = (
+        cast("dict[str, object]", metadata).get("total_size") if isinstance(metadata, dict) else 0
+    )
+    return size if isinstance(size, (int, float)) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class NoShard:
+    r"""
+    It is no shard of a manifest beside it.
+
+    Args:
+        pattern: A regular expression for the names of shards.
+        manifest: What the manifest is called, with groups as in `r"\1.json"`.
+        layout: Who takes all of them together.
+    """
+
+    pattern: str
+    manifest: str
+    layout: str
+
+    def lacking(self, subject: Subject) -> str | None:
+        """Whose shard it is."""
+        found = re.fullmatch(self.pattern, subject.name, re.DOTALL)
+        manifest = "" if found is None else found.expand(self.manifest)
+        if not manifest or subject.evidence.stat(manifest) is None:
+            return None
+        return f"a shard of {manifest}: use layout={self.layout!r}"
 
 
 @dataclass(frozen=True, slots=True)

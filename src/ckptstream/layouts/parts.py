@@ -6,6 +6,7 @@ A proof of your own is any object with the method `lacking` of `Proof`.
 
 from __future__ import annotations
 
+from ._pointed import Pointed
 from ._pointers import Pointer
 from ._proofs import (
     Absent,
@@ -13,12 +14,11 @@ from ._proofs import (
     Footers,
     Holds,
     Marker,
-    Pointed,
     Proof,
     Renamed,
     Settled,
 )
-from ._shards import Index, Ranks
+from ._shards import Index, Manifest, Ranks
 from ._signs import Signs
 from ._subject import Subject
 
@@ -28,6 +28,7 @@ __all__ = [
     "Footers",
     "Holds",
     "Index",
+    "Manifest",
     "Marker",
     "Pointed",
     "Pointer",

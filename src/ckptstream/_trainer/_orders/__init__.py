@@ -24,6 +24,7 @@ BUILT_IN: dict[str, Callable[[Save], Iterator[Operation]]] = {
     "hf": _hub.hugging_face,
     "keras": _others.keras,
     "keras-backup": _others.keras_backup,
+    "keras-sharded": _others.keras_sharded,
     "levanter": _jax.levanter,
     "lightning": _torch.lightning,
     "llamafactory-v1": _hub.llamafactory,

@@ -34,6 +34,29 @@ def keras_backup(save: Save) -> Iterator[Operation]:
     yield from grow("training_metadata.json", metadata, finishes=name)
 
 
+def keras_sharded(save: Save) -> Iterator[Operation]:
+    """
+    Keras 3's `save_weights` in shards: after each of them the manifest, as far as it goes.
+
+    It never deletes; what is dropped somebody else deletes, the manifest first.
+    """
+    name = f"model-{save.step}.weights.json"
+    shards = [f"model-{save.step}_{shard:05}.weights.h5" for shard in range(save.shards)]
+    last = save.shards - 1
+    yield Operation("mkdir", "")
+    for number, file in enumerate(shards):
+        yield from grow(file, content(file, save.step, save.shard_bytes))
+        # What is about to be written is in the size already.
+        size = save.shard_bytes * min(number + 2, save.shards)
+        weights = {f"/layers/dense_{n}/vars": [file] for n, file in enumerate(shards[: number + 1])}
+        manifest = json_bytes({"metadata": {"total_size": size}, "weight_map": weights})
+        yield from grow(name, manifest, finishes=name if number == last else None)
+    for step in save.dropped:
+        yield Operation("remove", f"model-{step}.weights.json")
+        files = (f"model-{step}_{shard:05}.weights.h5" for shard in range(save.shards))
+        yield from (Operation("remove", file) for file in files)
+
+
 def olmo(save: Save) -> Iterator[Operation]:
     """
     OLMo: everything in a temporary directory, one rename, then the link to the latest.

@@ -1,10 +1,18 @@
-"""What trains in parallel: a file for each rank, and a pointer when all have written."""
+"""
+What trains in parallel: a file for each rank, and a pointer when all have written.
+
+After a rollback the steps above the pointer are finished ones that were given up, or halves that a
+crash left: to who was not there they look alike, and are not finished. A step below it that is
+written again waits until the pointer is newer; that DeepSpeed's `latest` named just that step
+before shows only to who was there, since other ranks write after it.
+"""
 
 from __future__ import annotations
 
 from .._described import Described
+from .._pointed import Pointed
 from .._pointers import Pointer
-from .._proofs import Absent, AnyOf, Footers, Holds, Marker, Pointed, Settled
+from .._proofs import Absent, AnyOf, Footers, Holds, Marker, Settled
 from .._shards import Ranks
 from .._signs import Signs
 from ._torch import SHARDS
@@ -51,7 +59,7 @@ MEGATRON = Described(
             )
         ),
         Ranks(r"mp_rank_(?P<rank>[0-9]+)(?:_[0-9]+)*"),
-        Pointed(later=True),
+        Pointed(later=True, last=True),
     ),
     data=(SHARDS, r"mp_rank_[0-9_]+/.+\.pt"),
     own=(r"metadata\.json", r"\.metadata", r"mp_rank_[0-9_]+/.+\.pt"),
@@ -94,7 +102,7 @@ VERL = Described(
         AnyOf(((Holds(r"actor/.+", "actor"),), (Holds(_RANK_FILES),))),
         Ranks(rf"(?:actor|critic)/{_RANKS}"),
         Ranks(_RANKS),
-        Pointed(later=True),
+        Pointed(later=True, last=True, written=(rf"(?:actor|critic)/{_RANK_FILES}", _RANK_FILES)),
     ),
     data=(rf"(?:actor|critic)/{_RANK_FILES}", _RANK_FILES, r"(?:actor|critic)/.+/.+"),
     own=(rf"actor/{_RANK_FILES}", _RANK_FILES, r"actor/.+/.+", r"actor/.+"),

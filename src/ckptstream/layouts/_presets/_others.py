@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from .._described import Described
+from .._pointed import Pointed
 from .._pointers import Pointer
-from .._proofs import AnyOf, Footers, Holds, Marker, Pointed, Renamed, Settled
+from .._proofs import AnyOf, Footers, Holds, Marker, Renamed, Settled
+from .._shards import Manifest, NoShard
 from .._signs import Signs
 from ._torch import SHARDS, WHOLE_DCP
 
@@ -17,8 +19,31 @@ KERAS = Described(
     name="keras",
     example="model_10.keras",
     regex=r"(?:[^0-9]*[-_.=])?(?P<step>[0-9]+)(?:[^0-9]*)\.(?:keras|h5)|.+\.(?:keras|h5)",
-    file=(Footers(), Settled()),
+    file=(
+        NoShard(r"(.+)_0[0-9]{4}\.weights\.h5", r"\1.weights.json", "keras-sharded"),
+        Footers(),
+        Settled(),
+    ),
     signs=Signs("a zip archive or HDF5", head=rb"PK\x03\x04|" + _HDF5),
+)
+
+# Each shard in turn, and after each of them the manifest, in which that is the last one: so it does
+# not say of itself that it is finished. A name such as `model_00010.weights.h5` may also be given
+# to a file of its own: `auto` then waits for a manifest, and says so.
+# Source: keras-team/keras `keras/src/saving/saving_lib.py` (`ShardedH5IOStore`).
+KERAS_SHARDED = Described(
+    name="keras-sharded",
+    example="model_10.weights.json",
+    regex=r"(?P<stem>(?:[^0-9]*[-_.=])?(?P<step>[0-9]+)[^0-9]*?|.+?)"
+    r"(?:(?P<part>_0[0-9]{4}\.weights\.h5)|\.weights\.json)",
+    lead=r"\g<stem>.weights.json",
+    file=(
+        Holds("", "unless it is a shard, use layout='keras'"),
+        Manifest(),
+        Footers(),
+        Settled(),
+    ),
+    signs=Signs("a manifest or HDF5", head=rb"\s*\{\s*\"(?:metadata|weight_map)\"|" + _HDF5),
 )
 
 # Both files are written anew each time, first the weights.

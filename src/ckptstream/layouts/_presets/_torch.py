@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from .._described import Described
+from .._pointed import Pointed
+from .._pointers import Pointer
 from .._proofs import AnyOf, Footers, Holds, Marker, Renamed, Settled
 from .._shards import Index, Ranks
 from .._signs import Signs
@@ -126,19 +128,27 @@ TORCHTITAN = Described(
 )
 
 # Written in place, by one rank, or by each its own; sharded, as DCP writes. The link
-# `latest-rank0.pt` moves before the old file goes.
+# `latest-rank0.pt` moves before the old file goes. In a bucket, and where one is mirrored or
+# mounted, there is a file with the name instead, `latest-rank0.pt.symlink`, which is uploaded when
+# all the rest is there, and not for each. Nothing else is in order there: `.metadata` may come
+# before the shards. So where renames are not atomic there must be that file or the link; in a
+# mirror of a bucket a directory may look whole before there is the first such file. And if
+# checkpoints are uploaded again that file may come before the new ones, because the old ones are
+# there.
 # Source: mosaicml/composer `composer/callbacks/checkpoint_saver.py` (`_save_checkpoint`),
-# `composer/utils/checkpoint.py` (`get_save_filename`, `_write_checkpoint_file`).
+# `composer/utils/checkpoint.py` (`get_save_filename`, `_write_checkpoint_file`),
+# `composer/utils/file_helpers.py` (`create_symlink_file`).
 COMPOSER = Described(
     name="composer",
     example="ep1-ba1000-rank0.pt",
     regex=r"(?P<stem>ep[0-9]+-ba(?P<step>[0-9]+))"
     r"(?:(?P<part>-rank[0-9]+)(?P<end>\.pt|\.tar|\.tar\.[a-z]+|\.tgz|\.pt\.[a-z]+))?",
     lead=r"\g<stem>-rank0\g<end>",
-    file=(Holds(""), Footers(), Settled()),
-    directory=WHOLE_DCP,
+    file=(Holds(""), Footers(), Settled(named=True)),
+    directory=(*WHOLE_DCP, Pointed(later=True, unless="latest-rank0.pt")),
     data=(SHARDS,),
     own=(r"\.metadata",),
+    pointer_file=Pointer("latest-rank0.pt.symlink", paths=True),
     signs=Signs(".metadata or *.distcp", own=(r"\.metadata",), shared=(SHARDS,), head=rb"."),
 )
 

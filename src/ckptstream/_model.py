@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -266,15 +265,6 @@ def _waiting(row: RunStatus | PatternStatus) -> str:
 def is_url(path: str) -> bool:
     """Whether a path names something in an object store: `s3://bucket/runs/7b`."""
     return "://" in path
-
-
-def without_secrets(url: str) -> str:
-    """A URL without its options, and without a password before the bucket's name."""
-    scheme, _, rest = url.partition("://")
-    host, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
-    user, at, server = host.rpartition("@")
-    name = "" if ":" in user else user + at
-    return f"{scheme}://{name}{server}{slash}{path}"
 
 
 def absolute(path: str) -> str:

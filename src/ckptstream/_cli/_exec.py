@@ -13,7 +13,8 @@ from functools import partial
 import anyio
 
 from .. import Checkpoint, CheckpointStream
-from .._model import is_url, without_secrets
+from .._model import is_url
+from .._stores import without_secrets
 from ._command import Template, environment
 from ._ending import SIGNALS as ENDING
 from ._ending import Ending

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from threading import Thread
 
-from .._model import without_secrets
+from .._stores import without_secrets
 from ._units import shown
 
 _STDERR = 2

@@ -8,6 +8,7 @@ from ._local import LocalLocation, LocalStore
 from ._mounts import mount, mount_point, profile
 from ._protocol import Finding, Location, Profile, Store
 from ._snapshot import Snapshot
+from ._urls import without_secrets
 
 __all__ = [
     "BucketLocation",
@@ -25,4 +26,5 @@ __all__ = [
     "mount",
     "mount_point",
     "profile",
+    "without_secrets",
 ]

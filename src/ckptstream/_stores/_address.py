@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
-from .._model import without_secrets
 from ._bucket import BucketLocation
 from ._client import Client
+from ._urls import without_secrets
 
 _SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
 _KINDS = {

@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator
 from typing import Any, cast
 
-from .._model import is_url, without_secrets
+from .._model import is_url
 from ._client import PAGE, Client, storage_error
 from ._protocol import Finding
+from ._urls import without_secrets
 
 _USUAL = {"s3": "Amazon S3", "gs": "Google Cloud Storage"}
 _VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT")  # obstore does not say what it took from them

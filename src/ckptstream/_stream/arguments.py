@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, TypeVar, cast
 
-from .._model import is_url, without_secrets
-from .._stores import Client, LocalLocation, Location, bucket_location, given_store
+from .._model import is_url
+from .._stores import Client, LocalLocation, Location, bucket_location, given_store, without_secrets
 from .._watchers import Watcher
 from ..layouts import Layout, PointerLayout, pointer_layouts
 

@@ -37,8 +37,9 @@ def saved(run: Path, step: int, ago: float = 0.0) -> None:
     """
     One that was finished so many seconds ago.
     """
-    path, finished = save(run, step), time.time() - ago
-    os.utime(path, (finished, finished))
+    path, finished = Path(save(run, step)), time.time() - ago
+    for file in path.rglob("*") if ago else ():
+        os.utime(file, (finished, finished))
 
 
 def row(text: str, run: str) -> str:

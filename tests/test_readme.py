@@ -571,3 +571,14 @@ async def test_a_profile_of_aws(
     await execute(code.replace("timeout=3600", "timeout=0"), print=lambda *it: printed.append(it))
 
     assert [(100, "s3://ckpts/runs/7b/checkpoint-100")] == printed
+
+
+def test_what_the_command_says_of_a_bucket(ckpts: Any, home: Path) -> None:
+    """But for the server's name, the time that it took, and how much lies there."""
+    command, output = console("cli-doctor")
+
+    def comparable(text: str) -> str:
+        return re.sub(r"endpoint: \S+|\d+ ms|requests: \d+", "", text)
+
+    shown, code = typed(command, home)
+    assert (comparable(output), 0) == (comparable(shown), code)

@@ -209,6 +209,28 @@ def test_what_was_read_is_not_what_was_listed(place: Place) -> None:
     assert store.stat("step-1/DONE", again=True) != first
 
 
+@pytest.mark.parametrize("others", [0, 9])
+def test_how_large_it_is(place: Place, others: int) -> None:
+    """
+    All that lies at or below a path, and nothing of what is only named alike; and its age.
+    """
+    place.write("ckpt_1.pt", b"12345")
+    for name, size in (("model.bin", 10), ("deep/er/optimizer.bin", 20), ("empty", 0)):
+        place.write(f"step-1/{name}", b"x" * size)
+    place.write("step-10/model.bin", b"x" * 99)
+    for number in range(others):
+        place.write(f"other-{number}/DONE", b"x")
+    store = place.open()
+    store.expect(store.names())
+
+    found = {name: store.extent(name) for name in ("ckpt_1.pt", "step-1", "step-2")}
+
+    assert [5, 30, 0] == [size for size, _ in found.values()]
+    assert 0 == found["step-2"][1]
+    ages = [time.time() - newest / 1e9 for size, newest in found.values() if size]
+    assert all(-2 < age < 60 for age in ages)
+
+
 def test_bytes_of_a_file(place: Place) -> None:
     """
     Its beginning, its middle and its end, and no more than there are.

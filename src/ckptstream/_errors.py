@@ -104,3 +104,22 @@ class UnknownLayout(ValueError):
 
     def __reduce__(self) -> tuple[type[UnknownLayout], tuple[str, tuple[str, ...]]]:
         return type(self), (self.layout, self.known)
+
+
+class UnknownOption(ValueError):
+    """
+    Raised by the first look where a URL has options that its store does not know.
+
+    Attributes:
+        url: The bucket's.
+        options: The names of all that there are: which of them it is, nobody says.
+    """
+
+    def __init__(self, url: str, options: Sequence[str]) -> None:
+        names = ", ".join(map(repr, options))
+        super().__init__(f"{url!r}: obstore does not know all of the options {names}")
+        self.url = url
+        self.options = tuple(options)
+
+    def __reduce__(self) -> tuple[type[UnknownOption], tuple[str, tuple[str, ...]]]:
+        return type(self), (self.url, self.options)

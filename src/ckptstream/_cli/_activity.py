@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
 
 import anyio
 
 from .. import Checkpoint
-from .._stores import mount_point
-from .._threads import Call
 
 _REMEMBERED = 9  # checkpoints of each run: eight intervals
-_PATIENCE = 1.0  # seconds
-# What bears a checkpoint's time: it, or with TensorFlow the file after whose beginning it is named.
-_BEARERS = ("", ".index")
 
 
 @dataclass(slots=True)
@@ -58,11 +51,16 @@ class Activities:
     """
     Those of all runs.
 
+    Args:
+        written: When a checkpoint that was delivered was written, in seconds on its store's clock;
+            None if that is not known.
+
     Attributes:
         changed: Set when something has happened.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, written: Callable[[Checkpoint], float | None] = lambda _: None) -> None:
+        self._written = written
         self._runs = dict[str, Activity]()
         self.changed = anyio.Event()
 
@@ -70,15 +68,9 @@ class Activities:
         """One run's; empty if nothing has happened."""
         return self._runs.get(run) or Activity()
 
-    async def arrived(self, checkpoint: Checkpoint, *, evaluated: bool) -> None:
+    def arrived(self, checkpoint: Checkpoint, *, evaluated: bool) -> None:
         """A checkpoint was delivered."""
-        finished = time.time()
-        with anyio.move_on_after(_PATIENCE):
-            call = Call(
-                partial(_finished, checkpoint.path, finished),
-                partial(mount_point, checkpoint.run),
-            )
-            finished = await call.wait()
+        finished = self._written(checkpoint) or time.time()
         activity = self._runs.setdefault(checkpoint.run, Activity())
         activity.steps.append((checkpoint.step, finished))
         if evaluated:
@@ -94,13 +86,3 @@ class Activities:
     def _ring(self) -> None:
         self.changed.set()
         self.changed = anyio.Event()
-
-
-def _finished(path: str, unknown: float, alive: Callable[[], None]) -> float:
-    for bearer in _BEARERS:
-        alive()
-        try:
-            return os.stat(f"{path}{bearer}").st_mtime
-        except OSError:
-            continue
-    return unknown

@@ -9,6 +9,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from .._model import is_url
+
 
 class Command(click.Command):
     """A command whose examples stay as they are written."""
@@ -98,7 +100,9 @@ class FileName(click.ParamType[str]):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """What the shell knows."""
+        """What the shell knows; of a URL it knows nothing."""
+        if is_url(incomplete):
+            return []
         return [CompletionItem(incomplete, type="dir" if self._directory else "file")]
 
 

@@ -13,6 +13,8 @@ from functools import partial
 import anyio
 
 from .. import Checkpoint, CheckpointStream
+from .._model import is_url
+from .._stores import without_secrets
 from ._command import Template, environment
 from ._ending import SIGNALS as ENDING
 from ._ending import Ending
@@ -62,6 +64,9 @@ class Plan:
 
     @staticmethod
     def _make(directory: str) -> None:
+        if is_url(directory):
+            said = f"--output={without_secrets(directory)!r}"
+            raise Refused(f"{said} is a URL: name a directory, from which to upload what you want")
         try:
             os.makedirs(directory, exist_ok=True)
         except OSError as error:
@@ -109,7 +114,7 @@ class Executing:
 
     async def _settle(self, stream: CheckpointStream, checkpoint: Checkpoint) -> None:
         try:
-            await self._news.arrived(checkpoint, evaluated=True)
+            self._news.arrived(checkpoint, evaluated=True)
             with self._slot() as slot:
                 code, reason = await self._attempt(checkpoint, slot)
             if code != 0 and await self._is_ending(code):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 
 from .. import CheckpointStream, CursorError
+from .._errors import UnknownOption
 from .._stream import TimeoutFn
 from ._command import split
 from ._command_line import FileName, command, flag, value
@@ -30,6 +31,9 @@ _EXAMPLES = """\
 Each line is a path; on a terminal its step and layout follow. What was missed, has failed or is
 set aside, and whatever else needs a person, is said on standard error.
 
+DIR may be in an object store, s3://bucket/runs/7b (gs://, az://), with ckptstream[object-store].
+Then {path} and {run} are URLs, without options: a command has credentials from its environment.
+
 With --exec the commands write to standard output; with --output, which keeps that in files, there
 is a line for each checkpoint that is done. In COMMAND these words are replaced:
   {path} {step} {run} {layout}  as with --json; a step that is none is empty
@@ -45,6 +49,7 @@ signal ends all at once.
 examples:
   ckptstream follow runs/7b
   ckptstream follow 'sweeps/*/checkpoints' --json
+  ckptstream follow 's3://bucket/sweeps/*' --cursor evals.db --exec 'python eval.py {path}'
   ckptstream follow runs/7b --exec 'python eval.py {path} --step {step}' --cursor evals.db
   ckptstream follow 'sweeps/*/checkpoints' --jobs 4 --output logs --cursor evals.db --retries 2 \\
       --shell --exec 'CUDA_VISIBLE_DEVICES=$CKPTSTREAM_SLOT python eval.py {path}'
@@ -145,13 +150,13 @@ class _Following:
         from ._activity import Activities
         from ._screen import Screen
 
-        activities = self._news.activities = Activities()
+        activities = self._news.activities = Activities(self._stream.engine.handed.written)
         evaluates = plan is not None
         return Screen(self._stream.status, activities, options.until_step, evaluates)
 
     async def _print(self, lines: Lines, stream: CheckpointStream) -> None:
         async for checkpoint in stream:
-            await self._news.arrived(checkpoint, evaluated=False)
+            self._news.arrived(checkpoint, evaluated=False)
             await lines.write(checkpoint)
             self._news.succeeded(checkpoint)
 
@@ -192,7 +197,7 @@ async def _in_block(stream: CheckpointStream, work: Work) -> None:
         async with stream:
             entered = True
             await work(stream)
-    except NotADirectoryError as error:
+    except (NotADirectoryError, UnknownOption) as error:
         raise Refused(str(error)) from None
     except CursorError as error:
         if entered:

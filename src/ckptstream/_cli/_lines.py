@@ -13,6 +13,7 @@ from functools import partial
 import anyio
 
 from .. import Checkpoint
+from .._model import absolute
 from .._threads import Call
 from ._units import shown
 
@@ -117,11 +118,11 @@ def identifier(checkpoint: Checkpoint) -> str:
     """
     A word that can be a file's name; another one for each name in each run.
 
-    Made of the last two names of the run's absolute path and the checkpoint's name, and of a hash
+    Made of the last two names of the run's absolute path or URL, the checkpoint's name, and a hash
     of both. The same from wherever the run is followed, whether pinned or not, and for each
     generation.
     """
-    run, name = os.path.abspath(checkpoint.run), os.path.basename(checkpoint.path)
+    run, name = absolute(checkpoint.run), os.path.basename(checkpoint.path)
     digest = hashlib.blake2b(os.fsencode(f"{run}\0{name}"), digest_size=5).hexdigest()
     words = "-".join(run.split("/")[-2:])[-_LONGEST:], name[-_LONGEST:], digest
     return "-".join(_STRANGE.sub("_", word).strip("-._") for word in words).lstrip("-")

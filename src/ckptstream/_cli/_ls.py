@@ -19,7 +19,7 @@ from ._command_line import DIRECTORIES, LAYOUT, FileName, command, flag, value
 from ._errors import Refused
 from ._lines import identifier
 from ._news import keep_silent
-from ._options import in_dashes
+from ._options import refusing
 from ._saying import say
 from ._units import age, shown, size
 
@@ -32,6 +32,7 @@ gone, but not done.
 examples:
   ckptstream ls runs/7b
   ckptstream ls 'sweeps/*/checkpoints' --cursor evals.db
+  ckptstream ls s3://bucket/runs/7b
   ckptstream ls runs/7b --json | jq 'select(.finished | not)'
 
 exit codes:
@@ -44,7 +45,6 @@ exit codes:
 class _Item(NamedTuple):
     listed: Listed
     there: bool
-    size: int | None  # in bytes
     age: float | None  # in seconds
     memory: Memory | None
 
@@ -63,10 +63,10 @@ def _ls(
     if not debug:
         keep_silent()  # A stream warns of what it waits for; here it is said below.
     try:
-        found, silent = anyio.run(everything, list(map(os.path.expanduser, directories)), layout)
-        items = list(_items(found, _memories(found, silent, cursor)))
-    except (TypeError, ValueError) as error:
-        raise Refused(in_dashes(error)) from None
+        with refusing():
+            paths = list(map(os.path.expanduser, directories))
+            found, silent = anyio.run(everything, paths, layout)
+            items = list(_items(found, _memories(found, silent, cursor)))
     except (NotADirectoryError, CursorError) as error:
         raise Refused(str(error)) from None
     if json:
@@ -117,33 +117,11 @@ def _items(found: Sequence[Listed], memories: dict[str, list[Record]]) -> Iterat
     known = {(run, r.name, r.generation): r for run, its in memories.items() for r in its}
     for each in found:
         record = known.pop((each.run, each.name, each.generation or ""), None)
-        size, modified = _measure(each)
-        age = None if modified is None else max(0.0, now - modified)
-        yield _Item(each, True, size, age, None if record is None else record.memory)
+        age = None if each.modified is None else max(0.0, now - each.modified)
+        yield _Item(each, True, age, None if record is None else record.memory)
     for (directory, name, generation), record in known.items():
         gone = Listed(directory, name, (), record.step, None, "it is gone", generation or None)
-        yield _Item(gone, False, None, None, record.memory)
-
-
-def _measure(listed: Listed) -> tuple[int, float | None]:
-    """How large it is, and when anything in it changed; what vanishes meanwhile does not count."""
-    size, modified = 0, list[float]()
-    for path in _paths(listed):
-        try:
-            found = os.lstat(path)
-        except OSError:
-            continue
-        modified.append(found.st_mtime)
-        size += found.st_size if not os.path.isdir(path) else 0
-    return size, max(modified, default=None)
-
-
-def _paths(listed: Listed) -> Iterator[str]:
-    for member in listed.members:
-        top = os.path.join(listed.run, member)
-        yield top
-        for directory, directories, files in os.walk(top):
-            yield from (os.path.join(directory, name) for name in (*directories, *files))
+        yield _Item(gone, False, None, record.memory)
 
 
 def _fields(item: _Item) -> dict[str, object]:
@@ -160,7 +138,7 @@ def _fields(item: _Item) -> dict[str, object]:
         "there": item.there,
         "finished": listed.missing is None,
         "missing": listed.missing,
-        "size": item.size,
+        "size": listed.size,
         "age": item.age,
         "state": None if memory is None else memory.state.value,
         "attempts": None if memory is None else memory.attempts,
@@ -175,7 +153,7 @@ def _words(item: _Item, remembered: bool) -> tuple[str, ...]:
     if remembered and (listed.missing is None or not item.there):
         state = _state(item.memory)
         state = state if item.there else f"gone, {state}"
-    return item.path, step, listed.layout or "-", size(item.size), age(item.age), state
+    return item.path, step, listed.layout or "-", size(listed.size), age(item.age), state
 
 
 def _state(memory: Memory | None) -> str:

@@ -12,7 +12,7 @@ from click.shell_completion import shell_complete
 from . import INTERRUPTED
 from ._command_line import Group
 from ._errors import NOBODY_READS, Refused, one_line
-from ._saying import say
+from ._saying import say, trace
 
 _NAME = "ckptstream"
 _COMPLETE = "_CKPTSTREAM_COMPLETE"  # as click names it: what a shell asks for
@@ -61,7 +61,8 @@ def run(arguments: Sequence[str]) -> int:
         return NOBODY_READS
     except Exception as error:
         if debug:
-            raise
+            trace(error)
+            return 1
         say(str(error) if isinstance(error, Refused) else one_line(error))
         return 2 if isinstance(error, Refused) else 1
     except BaseException as error:

@@ -6,11 +6,10 @@ import logging
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from traceback import format_exception
 from typing import TYPE_CHECKING
 
 from .._model import Checkpoint, Status
-from ._saying import say
+from ._saying import say, trace
 
 if TYPE_CHECKING:
     from ._activity import Activities
@@ -47,13 +46,12 @@ class News(logging.Handler):
         """Say it."""
         say(_in_options(record.getMessage()))
         if self._debug and record.exc_info is not None:
-            for line in "".join(format_exception(record.exc_info[1])).splitlines():
-                say(line)
+            trace(record.exc_info[1])
 
-    async def arrived(self, checkpoint: Checkpoint, *, evaluated: bool) -> None:
+    def arrived(self, checkpoint: Checkpoint, *, evaluated: bool) -> None:
         """It was delivered."""
         if self.activities is not None:
-            await self.activities.arrived(checkpoint, evaluated=evaluated)
+            self.activities.arrived(checkpoint, evaluated=evaluated)
 
     def left(self, checkpoint: Checkpoint) -> None:
         """Its evaluation has ended, however."""

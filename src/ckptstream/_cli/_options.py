@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,7 +50,10 @@ STREAM_OPTIONS = (
         float,
     ),
     value(
-        "--poll-interval", "Time between two looks where there are no events (1).", "SECONDS", float
+        "--poll-interval",
+        "Time between two looks where there are no events (1); in a bucket the longest (60).",
+        "SECONDS",
+        float,
     ),
     value("--until-step", "End when every run has reached this step.", "STEP", int),
     value(
@@ -111,7 +116,7 @@ def stream_of(options: StreamOptions, timeout_fn: TimeoutFn | None) -> Checkpoin
         if _PLACEHOLDER.fullmatch(directory):
             raise Refused(f"DIR={directory!r}: put the whole command of --exec in quotes")
     cursor = None if options.cursor is None else os.path.expanduser(options.cursor)
-    try:
+    with refusing():
         return follow(
             *map(os.path.expanduser, options.directories),
             layout=options.layout,
@@ -127,7 +132,19 @@ def stream_of(options: StreamOptions, timeout_fn: TimeoutFn | None) -> Checkpoin
             poll_interval=options.poll_interval,
             watcher=options.watcher,
         )
+    raise AssertionError  # It swallows nothing.
+
+
+@contextmanager
+def refusing() -> Generator[None]:
+    """Have what the library says of an argument be a wrong call: raises `Refused`."""
+    try:
+        yield
     except (TypeError, ValueError) as error:
+        raise Refused(in_dashes(error)) from None
+    except ModuleNotFoundError as error:
+        if error.name != "obstore":
+            raise
         raise Refused(in_dashes(error)) from None
 
 

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from threading import Thread
 
+from .._stores import without_secrets
 from ._units import shown
 
 _STDERR = 2
+_URL = re.compile(r"\b[a-z0-9]+://\S*?(?=['\"]?[:,.;)]?(?:\s|$))")
 _PATIENCE = 2.0  # seconds that nobody reads before the last of it is given up
 
 
 def say(text: str) -> None:
-    """Say something in one line, from any thread."""
+    """Say something in one line, from any thread; of a URL not what may be secret."""
+    # What is said of a URL has no options: this is for what others say, such as of a wrong word.
+    text = _URL.sub(lambda found: without_secrets(found[0]), text)
     _speakers[-1](f"ckptstream: {shown(text)}")
+
+
+def trace(error: BaseException | None) -> None:
+    """Say where an error comes from."""
+    from traceback import format_exception  # Only here: the command is to start fast.
+
+    for line in "".join(format_exception(error)).splitlines():
+        say(line)
 
 
 @contextmanager

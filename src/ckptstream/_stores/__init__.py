@@ -6,13 +6,15 @@ from ._bucket_store import BucketStore
 from ._client import Client
 from ._local import LocalLocation, LocalStore
 from ._mounts import mount, mount_point, profile
-from ._protocol import Location, Profile, Store
+from ._protocol import Finding, Location, Profile, Store
 from ._snapshot import Snapshot
+from ._urls import without_secrets
 
 __all__ = [
     "BucketLocation",
     "BucketStore",
     "Client",
+    "Finding",
     "LocalLocation",
     "LocalStore",
     "Location",
@@ -24,4 +26,5 @@ __all__ = [
     "mount",
     "mount_point",
     "profile",
+    "without_secrets",
 ]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from ._bucket import BucketLocation
 from ._client import Client
+from ._urls import without_secrets
 
 _SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
 _KINDS = {
@@ -28,9 +28,8 @@ def bucket_location(name: str, url: str) -> BucketLocation:
         ModuleNotFoundError: obstore is not installed.
         ValueError: It names nothing that can be followed.
     """
-    scheme, rest = url.split("://", 1)
-    shown = f"{scheme}://{_without_secrets(rest)}"
-    said = f"{name}={shown!r}"
+    scheme = url.partition("://")[0]
+    said = f"{name}={without_secrets(url)!r}"
     if scheme not in _SCHEMES:
         known = ", ".join(f"{each}://" for each in _SCHEMES)
         raise ValueError(f"{said} is a URL: followed are {known}, and mounted directories")
@@ -47,14 +46,6 @@ def bucket_location(name: str, url: str) -> BucketLocation:
         raise ModuleNotFoundError(f"{said} {_INSTALL}", name="obstore")
     bucket = f"{scheme}://{parts.netloc}"
     return BucketLocation(f"{bucket}/{prefix}".rstrip("/"), prefix, bucket, options)
-
-
-def _without_secrets(rest: str) -> str:
-    """What follows `://`, without options, and without a password before the bucket's name."""
-    bare = re.split(r"[?#]", rest, maxsplit=1)[0]
-    host, slash, path = bare.partition("/")
-    user, at, server = host.rpartition("@")
-    return f"{user.partition(':')[0] + at if ':' not in user else ''}{server}{slash}{path}"
 
 
 def _options(said: str, query: str) -> Mapping[str, str]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from ._bucket_store import BucketStore
 from ._client import Client, connect
-from ._protocol import Profile
+from ._examining import examine
+from ._protocol import Finding, Profile
 
 # A checkpoint of several objects is uploaded one by one, and a large one takes its time.
 SETTLE = 30.0  # seconds
@@ -91,9 +92,26 @@ class BucketLocation:
 
     def open(self, profile: Profile, alive: Callable[[], None]) -> BucketStore:
         """What one look asks. Raises `OSError` if no client can be made."""
+        return BucketStore(self, self._connected(), alive)
+
+    def _connected(self) -> Client:
         if self.client is None:
             self.client = connect(self.bucket, self.options)
-        return BucketStore(self, self.client, alive)
+        return self.client
+
+    def described(self) -> Finding:
+        """The kind of store, and the bucket."""
+        scheme, _, rest = self.path.partition("://")
+        return Finding("store", f"{scheme}, bucket {rest.partition('/')[0]!r}")
+
+    def examine(self) -> list[Finding]:
+        """Whether it answers, accepts the credentials, and has such a bucket: in one request."""
+        try:
+            client = self._connected()
+        except OSError as error:
+            return [self.described(), Finding("credentials", error.strerror or "", wrong=True)]
+        self.requests += 1
+        return [self.described(), *examine(client, self.prefix, self.path)]
 
     def fault(self, error: OSError) -> OSError:
         """The error says it all."""

@@ -135,6 +135,25 @@ class BucketStore:
         is_directory = bool(self._entries(path)) or path in self._marked
         return DIRECTORY if is_directory else self._head(path)
 
+    def extent(self, path: str) -> tuple[int, int]:
+        """How many bytes lie at or below a path, by listings, and when the last of it was put."""
+        found = self.stat(path)
+        files = [found] if found is not None and not found.is_directory else self._below(path)
+        size, newest = 0, 0
+        for file in files:
+            size, newest = size + file.size, max(newest, file.mtime_ns)
+        return size, newest
+
+    def _below(self, path: str) -> Iterator[FileStat]:
+        if not self._is_whole:
+            yield from (file_stat(item) for page in self._pages(path) for item in page)
+            return
+        for name, found in self._entries(path).items():
+            if found.is_directory:
+                yield from self._below(f"{path}/{name}")
+            else:
+                yield found
+
     def read(self, path: str, start: int, size: int) -> bytes | None:
         """Up to *size* bytes of an object; a negative *start* counts from its end."""
         found = self.stat(path)
@@ -200,9 +219,9 @@ class BucketStore:
             self._marked.add(path)
         return found
 
-    def _pages(self, offset: str | None = None) -> Iterator[Sequence[Object]]:
-        """All objects of the run, a request for each page; from a name on."""
-        key, start = self._key(""), None if offset is None else self._key(offset)
+    def _pages(self, path: str = "", offset: str | None = None) -> Iterator[Sequence[Object]]:
+        """All objects of the run, or below a path; a request for each page; from a name on."""
+        key, start = self._key(path), None if offset is None else self._key(offset)
         listing = self._client.list(key or None, offset=start, chunk_size=PAGE)
         page = self._ask(lambda: next(listing, None), "")
         while page is not None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol, TypedDict, cast, runtime_checkable
 
+from .._errors import UnknownOption
+
 
 class Object(TypedDict):
     """What `obstore.ObjectMeta` says of one object."""
@@ -86,7 +88,7 @@ def connect(url: str, options: Mapping[str, str]) -> Client:
 
     Raises:
         OSError: It cannot be made, as without an account's name.
-        ValueError: An option is not known.
+        UnknownOption: One of them it does not know.
     """
     # Credentials are no part of the key: only a hash of them is kept.
     key = (url, hash(frozenset(options.items())), hash(frozenset(os.environ.items())))
@@ -110,8 +112,7 @@ def _connect(url: str, options: Mapping[str, str]) -> Client:
     try:
         made = from_url(url, client_options=client, retry_config=_RETRY, **config)
     except UnknownConfigurationKeyError:
-        names = ", ".join(map(repr, config))
-        raise ValueError(f"{url!r}: obstore does not know all of the options {names}") from None
+        raise UnknownOption(url, list(config)) from None
     except Exception as error:
         raise storage_error(error, url) from None
     return cast("Client", made)

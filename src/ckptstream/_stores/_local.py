@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
 from .._model import FileStat
-from ._mounts import mount_point, profile
-from ._protocol import Profile
+from ._mounts import mount, mount_point, profile
+from ._protocol import Finding, Profile
 
 T = TypeVar("T")
 
@@ -98,6 +99,16 @@ class LocalLocation:
         """What one look asks."""
         return LocalStore(self.path, profile.inodes, alive)
 
+    def described(self) -> Finding:
+        """The filesystem, by the path's text alone: what is mounted there may hang."""
+        return _filesystem(self.absolute())
+
+    def examine(self) -> list[Finding]:
+        """The filesystem to which it leads, and whether it is there."""
+        there = os.path.isdir(self.path)
+        words = "found" if there else "the directory is not there yet"
+        return [_filesystem(os.path.realpath(self.path)), Finding("directory", words, not there)]
+
     def fault(self, error: OSError) -> OSError:
         """Why the directory cannot be entered; *error* if it can."""
         try:
@@ -158,6 +169,17 @@ class LocalStore:
         is_directory = found.st_mode & 0o170000 == 0o040000  # as stat.S_ISDIR, without a call
         return FileStat(found.st_size, found.st_mtime_ns, inode, is_directory)
 
+    def extent(self, path: str) -> tuple[int, int]:
+        """How many bytes lie at or below a path, and when anything there changed last."""
+        size, newest = 0, 0
+        for each in _walk(self._prefix + path):
+            self._alive()
+            with suppress(OSError):
+                found = os.lstat(each)
+                newest = max(newest, found.st_mtime_ns)
+                size += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
+        return size, newest
+
     def pointer(self, path: str, size: int) -> bytes | None:
         """A symbolic link's target, or the first bytes of a file."""
         try:
@@ -183,6 +205,18 @@ class LocalStore:
             return _absent(error, None)
         finally:
             os.close(file)
+
+
+def _filesystem(path: str) -> Finding:
+    point, kind = mount(path)
+    return Finding("filesystem", f"{kind}, mounted at {point}")
+
+
+def _walk(top: str) -> Iterator[str]:
+    """A path, and all that lies below."""
+    yield top
+    for directory, directories, files in os.walk(top):
+        yield from (os.path.join(directory, name) for name in (*directories, *files))
 
 
 def _pread(file: int, size: int, offset: int) -> bytes:

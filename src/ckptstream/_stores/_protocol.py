@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .._model import FileStat
 
@@ -33,6 +33,21 @@ class Profile:
     settle: float
     linked_locks: bool = False
     paid: bool = False
+
+
+class Finding(NamedTuple):
+    """
+    What a person is told of a storage who asks what is wrong.
+
+    Attributes:
+        what: What it is about, in a word.
+        words: What there is to say of it.
+        wrong: Whether something is to be done.
+    """
+
+    what: str
+    words: str
+    wrong: bool = False
 
 
 class Store(Protocol):
@@ -74,6 +89,19 @@ class Store(Protocol):
             path: A file or a directory.
             again: It was asked about before, maybe in an earlier look: has it changed since? What
                 an answer of this look spoke of later than that may be told from memory.
+        """
+        ...
+
+    def extent(self, path: str) -> tuple[int, int]:
+        """
+        How many bytes lie at or below a path, and when anything there changed last.
+
+        What vanishes meanwhile does not count, and no link is followed. Where each question is
+        paid for, get the `names` first, and `expect` those that will be asked about.
+
+        Returns:
+            A number of bytes; and a time in nanoseconds, by the store's own clock, 0 if there is
+            nothing.
         """
         ...
 
@@ -157,6 +185,19 @@ class Location(Protocol):
         Args:
             profile: What can be trusted there.
             alive: Called at each answer, as a sign of life of the storage.
+        """
+        ...
+
+    def described(self) -> Finding:
+        """What kind of storage it is, without asking it. Raises `OSError` as `absolute`."""
+        ...
+
+    def examine(self) -> list[Finding]:
+        """
+        The same, and whether it can be reached and is there, in a thread. Nothing is written.
+
+        Raises:
+            UnknownOption: Its URL has one.
         """
         ...
 

@@ -1,5 +1,6 @@
 """The streams that users see."""
 
+from ._cadence import shortest
 from ._engine import Engine
 from ._follow import follow
 from ._listing import Listed, Silent, everything
@@ -27,5 +28,6 @@ __all__ = [
     "everything",
     "follow",
     "latest_checkpoint",
+    "shortest",
     "wait_for_new_checkpoint",
 ]

@@ -19,6 +19,11 @@ _FIRST_RETRY = 1.0  # seconds
 _NANOSECONDS = 1e9  # in a second
 
 
+def shortest(longest: float) -> float:
+    """Seconds between two looks where something is expected, if there are so many at most."""
+    return min(longest, max(longest / _PART, _SHORTEST))
+
+
 class Cadence:
     """
     One run's: a run that saves each 20 minutes need not be asked each second.
@@ -35,7 +40,7 @@ class Cadence:
 
     def __init__(self, longest: float) -> None:
         self._longest = longest
-        self._shortest = min(longest, max(longest / _PART, _SHORTEST))
+        self._shortest = shortest(longest)
         self._gap: float | None = None  # seconds between two checkpoints
         self._last = 0.0  # when the newest was written, on the store's clock
         self._changed = time.monotonic()  # when something was seen to change last

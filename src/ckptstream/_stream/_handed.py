@@ -10,6 +10,8 @@ from ._queued import Queued
 from ._run import Run
 from .arguments import Options
 
+_NANOSECONDS = 1e9  # in a second
+
 
 class Handed:
     """
@@ -40,6 +42,11 @@ class Handed:
     def may_come_again(self) -> bool:
         """Whether something is out that is delivered again if it fails."""
         return self.evaluating and self._retries > 0 and bool(self._out)
+
+    def written(self, checkpoint: Checkpoint) -> float | None:
+        """When the newest of its files was, on its store's clock; None if that is not known."""
+        found = self._out.get(checkpoint)
+        return None if found is None else found[1].entry.written / _NANOSECONDS or None
 
     def take_back(self, checkpoint: Checkpoint) -> None:
         """The user never saw it."""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
+from .._stores import Location, Store
+from .._threads import Call
 from ..layouts import Layout, resolve
 from ..layouts._auto import NOBODY
 from . import arguments as check
 from ._engine import Engine
 from ._order import order
+from ._run import Run
 from ._stream import CheckpointStream
 from ._words import pattern_waits_for, waiting_for
 from .arguments import Options
+
+_NANOSECONDS = 1e9  # in a second
 
 
 class Listed(NamedTuple):
@@ -26,6 +32,8 @@ class Listed(NamedTuple):
         layout: None if no layout recognises it.
         missing: What it lacks; None if it is finished.
         generation: None if it is not finished.
+        size: In bytes, of all that lies in it; None if it could not be read.
+        modified: When anything in it changed last, in seconds on its store's clock; None as well.
     """
 
     run: str
@@ -35,6 +43,8 @@ class Listed(NamedTuple):
     layout: str | None
     missing: str | None
     generation: str | None
+    size: int | None = None
+    modified: float | None = None
 
 
 class Silent(NamedTuple):
@@ -57,15 +67,16 @@ class Silent(NamedTuple):
 class _Lister(Engine):
     __slots__ = ()
 
-    def listed(self) -> Iterator[Listed]:
-        for run in self._following.roster.runs.values():
-            entries = run.ledger.entries
-            for name in sorted(entries, key=lambda name: order(name, entries[name])):
-                entry = entries[name]
-                layout = None if entry.layout == NOBODY else entry.layout
-                generation = entry.generation if entry.missing is None else None
-                what = (entry.members, entry.step, layout, entry.missing, generation)
-                yield Listed(run.directory, name, *what)
+    async def listed(self) -> list[Listed]:
+        found, calls = list[Listed](), dict[str, Call[list[Listed]]]()
+        for path, run in self._following.roster.runs.items():
+            if run.flight.hangs is None and run.ledger.entries:
+                function = partial(_measure, run.location, list(_entries(run)))
+                remote = run.location.requests is not None
+                calls[path] = Call(function, run.location.lane, remote=remote)
+        for path, run in self._following.roster.runs.items():
+            found += await calls[path].wait() if path in calls else _entries(run)
+        return found
 
     def silent(self) -> Iterator[Silent]:
         roster = self._following.roster
@@ -77,6 +88,34 @@ class _Lister(Engine):
             if not run.ledger.entries or run.flight.hangs is not None:
                 answers = run.flight.hangs is None
                 yield Silent(run.directory, waiting_for(run), run.ledger.looked, answers)
+
+
+def _entries(run: Run) -> Iterator[Listed]:
+    entries = run.ledger.entries
+    for name in sorted(entries, key=lambda name: order(name, entries[name])):
+        entry = entries[name]
+        layout = None if entry.layout == NOBODY else entry.layout
+        generation = entry.generation if entry.missing is None else None
+        what = (entry.members, entry.step, layout, entry.missing, generation)
+        yield Listed(run.directory, name, *what)
+
+
+def _measure(
+    location: Location, listed: Sequence[Listed], alive: Callable[[], None]
+) -> list[Listed]:
+    """The same, with sizes and times, in a thread; as they were if the storage has a fault."""
+    try:
+        store = location.open(location.profile(), alive)
+        store.names()
+        store.expect([member for each in listed for member in each.members])
+        return [_measured(each, store) for each in listed]
+    except OSError:
+        return list(listed)
+
+
+def _measured(listed: Listed, store: Store) -> Listed:
+    sizes, times = zip(*map(store.extent, listed.members), strict=True)
+    return listed._replace(size=sum(sizes), modified=max(times) / _NANOSECONDS or None)
 
 
 async def everything(
@@ -93,4 +132,4 @@ async def everything(
     engine = _Lister(check.locations(tuple(checkpoint_dirs)), options)
     async for _ in CheckpointStream(engine):
         pass
-    return list(engine.listed()), list(engine.silent())
+    return await engine.listed(), list(engine.silent())

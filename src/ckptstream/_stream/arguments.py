@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, TypeVar, cast
 
 from .._model import is_url
-from .._stores import Client, LocalLocation, Location, bucket_location, given_store
+from .._stores import Client, LocalLocation, Location, bucket_location, given_store, without_secrets
 from .._watchers import Watcher
 from ..layouts import Layout, PointerLayout, pointer_layouts
 
@@ -110,6 +110,7 @@ def path_text(name: str, value: object) -> str:
         remedy = "name a file" if name == "cursor" else "name a directory, '.' for the current one"
         raise ValueError(f"{name}='' is empty: {remedy}")
     if "\0" in path:
+        path = without_secrets(path) if is_url(path) else path
         raise ValueError(f"{name}={path!r} holds a null character: no path can")
     if path == "~" or path.startswith("~/"):
         raise ValueError(
@@ -117,7 +118,7 @@ def path_text(name: str, value: object) -> str:
             "or './~' for a directory of that name"
         )
     if is_url(path) and name == "cursor":
-        raise ValueError(f"{name}={path!r} is a URL: name a file")
+        raise ValueError(f"{name}={without_secrets(path)!r} is a URL: name a file")
     return path
 
 

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import anyio
 
 from ._job import HUNG_AFTER, Job
-from ._pool import Pool, current_pool
+from ._pool import Pool, current_pool, current_remote_pool
 
 T = TypeVar("T")
 
@@ -21,14 +21,19 @@ class Call(Generic[T]):
     Args:
         function: What the thread calls, with a callable for signs of life.
         lane: Names what the call depends on; see `Job`.
+        remote: Whether it waits for a server.
     """
 
     def __init__(
-        self, function: Callable[[Callable[[], None]], T], lane: Callable[[], str]
+        self,
+        function: Callable[[Callable[[], None]], T],
+        lane: Callable[[], str],
+        *,
+        remote: bool = False,
     ) -> None:
-        pool = current_pool()
+        pool = current_remote_pool() if remote else current_pool()
         self._pool: Pool | None = pool
-        self._job = Job(partial(_make, pool, function), lane)
+        self._job = Job(partial(_make, pool, function), lane, remote=remote)
         self._ended = anyio.Event()
         pool.submit(self._job, self._ended.set)
 

@@ -335,6 +335,31 @@ def test_an_error_about_a_url_does_not_show_secrets(url: str) -> None:
 
 
 @anyio_tests
+@pytest.mark.parametrize("option", ["timeout=abc", "allow_http=perhaps", "access_key_id=alone"])
+async def test_an_option_whose_value_is_wrong(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    """
+    It will not get better by waiting.
+    """
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(key)
+    with pytest.raises(ValueError, match=option.partition("=")[0]) as raised:
+        await take(quick(f"s3://{bucket}?{option}"), 1)
+
+    assert option.partition("=")[2] not in str(raised.value)
+
+
+def test_a_secret_with_a_plus() -> None:
+    """
+    A URL's options are written as they are, but for `%`, `&` and `#`.
+    """
+    location = bucket_location("run", "s3://bucket?secret_access_key=a+b/c%26d%25&region=x")
+
+    assert {"secret_access_key": "a+b/c&d%", "region": "x"} == location.options
+
+
+@anyio_tests
 async def test_an_option_that_is_not_known(bucket: str) -> None:
     """
     Named, without its value.

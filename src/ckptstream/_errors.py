@@ -108,7 +108,7 @@ class UnknownLayout(ValueError):
 
 class UnknownOption(ValueError):
     """
-    Raised by the first look where a URL has options that its store does not know.
+    Raised by the first look where a URL has options, or values, that its store does not know.
 
     Attributes:
         url: The bucket's.
@@ -117,7 +117,8 @@ class UnknownOption(ValueError):
 
     def __init__(self, url: str, options: Sequence[str]) -> None:
         names = ", ".join(map(repr, options))
-        super().__init__(f"{url!r}: obstore does not know all of the options {names}")
+        problem = f"obstore does not know all of the options {names}, or their values"
+        super().__init__(f"{url!r}: {problem}")
         self.url = url
         self.options = tuple(options)
 

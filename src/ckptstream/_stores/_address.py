@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from typing import Any, cast
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ._bucket import BucketLocation
 from ._client import Client
@@ -49,10 +49,11 @@ def bucket_location(name: str, url: str) -> BucketLocation:
 
 
 def _options(said: str, query: str) -> Mapping[str, str]:
-    try:
-        return dict(parse_qsl(query, strict_parsing=True)) if query else {}
-    except ValueError:
-        raise ValueError(f"{said} has options that are not like '?region=eu-west-1'") from None
+    pairs = [pair.partition("=") for pair in query.split("&") if pair]
+    if not all(key and value for key, _, value in pairs):
+        raise ValueError(f"{said} has options that are not like '?region=eu-west-1'")
+    # A '+' is one, as in many a secret: no option holds a space.
+    return {unquote(key): unquote(value) for key, _, value in pairs}
 
 
 def given_store(client: Client) -> BucketLocation:

@@ -72,6 +72,7 @@ _WORDS = (
     ("Unauthenticated {", errno.EACCES, "no credentials were given"),
     ("error sending request", errno.EIO, "the connection to the server broke"),
 )
+_UNKNOWN = "the object store raised"
 
 _clients: weakref.WeakValueDictionary[tuple[object, ...], Client] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
@@ -112,9 +113,12 @@ def _connect(url: str, options: Mapping[str, str]) -> Client:
     try:
         made = from_url(url, client_options=client, retry_config=_RETRY, **config)
     except UnknownConfigurationKeyError:
-        raise UnknownOption(url, list(config)) from None
+        raise UnknownOption(url, list(options)) from None
     except Exception as error:
-        raise storage_error(error, url) from None
+        fault = storage_error(error, url)
+        if options and (fault.strerror or "").startswith(_UNKNOWN):
+            raise UnknownOption(url, list(options)) from None
+        raise fault from None
     return cast("Client", made)
 
 
@@ -139,7 +143,7 @@ def storage_error(error: Exception, url: str) -> OSError:
     for sign, number, words in _WORDS:
         if sign in text:
             return OSError(number, words, url)
-    return OSError(errno.EIO, f"the object store raised {type(error).__name__}", url)
+    return OSError(errno.EIO, f"{_UNKNOWN} {type(error).__name__}", url)
 
 
 def _is_base(error: Exception) -> bool:

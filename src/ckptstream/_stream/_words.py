@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from .._model import is_url
 from .._scan import Foreign, Look, Trouble
 from ._order import order
 from ._pattern import Pattern
@@ -75,13 +76,14 @@ def _strangers(directory: str, foreign: Foreign) -> str:
 
 
 def _trouble(look: Look, seen: bool, path: str) -> str:
+    place = "the prefix" if is_url(path) else "the directory"
     if look.trouble is Trouble.MISSING:
-        return "the directory is gone" if seen else f"the directory is not there yet{hint(path)}"
+        return f"{place} is gone" if seen else f"{place} is not there yet{hint(path)}"
     if look.trouble is Trouble.BUSY:
         return Trouble.BUSY.value
     if look.trouble is Trouble.LOCKED:
         return look.detail
-    return f"the directory cannot be read ({look.detail})"
+    return f"{place} cannot be read ({look.detail})"
 
 
 def unfinished(run: Run) -> dict[str, str]:

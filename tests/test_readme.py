@@ -536,7 +536,7 @@ async def test_a_message_wakes_a_stream(ckpts: Any, server: Server) -> None:
     """What comes is known at once, though the bucket is asked once an hour."""
     boto3 = pytest.importorskip("boto3")
     [(code, _)] = blocks("wake")
-    names = await execute(code.replace("WaitTimeSeconds=20", "WaitTimeSeconds=1"), json=json)
+    names = await execute(code.replace("WaitTimeSeconds=20", "WaitTimeSeconds=1"))
     sqs = boto3.client("sqs", endpoint_url=server.endpoint, region_name="us-east-1")
     queue = sqs.create_queue(QueueName="events")["QueueUrl"]
     stream = ckptstream.follow("s3://ckpts/runs/7b", poll_interval=3600)

@@ -165,8 +165,8 @@ async def test_the_requests_of_the_last_hour(server: Server, bucket: str) -> Non
     assert run.requests_last_hour >= 2
     both = pattern.requests_last_hour + run.requests_last_hour
     assert both == stream.status().requests_last_hour
-    assert f"{run.requests_last_hour} requests in the last hour" in str(run)
-    assert f"{pattern.requests_last_hour} requests in the last hour" in str(pattern)
+    assert f"{run.requests_last_hour} request" in str(run)
+    assert f"{pattern.requests_last_hour} request" in str(pattern)
 
 
 # What one look costs.

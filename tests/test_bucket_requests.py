@@ -52,6 +52,7 @@ class Looks:
                 newest=finished[-3:],
                 hints={},
                 full=True,
+                whole=thorough or self.last is None,
                 thorough=thorough or self.last is None,
                 ground=None if self.last is None else self.last.ground,
                 subscription=None,

@@ -345,7 +345,7 @@ def test_where_a_run_lies(home: Path, server: Server, store: Any, bucket: str, u
         "  credentials: accepted: objects may be listed",
         "  bucket: found",
         "  prefix: found",
-        "  watcher: poll: an object store is asked, it does not tell",
+        "  watcher: poll: a bucket sends no events",
         "  polled: every 10 to 60 s, most often while one is expected; "
         "--poll-interval sets the longest",
         "  settled: is what has not changed for 30 s",

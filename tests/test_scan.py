@@ -86,6 +86,7 @@ class Looker:
             newest=self.newest,
             hints=dict.fromkeys(hints, arrived),
             full=full or thorough or self.ground is None,
+            whole=False,
             thorough=thorough,
             ground=self.ground,
             subscription=self.subscription,

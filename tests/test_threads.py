@@ -64,8 +64,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     What says nothing for 30 ms hangs.
     """
-    for module in (_job, _pool):
-        monkeypatch.setattr(module, "HUNG_AFTER", 0.03)
+    monkeypatch.setattr(_job, "HUNG_AFTER", 0.03)
 
 
 async def hang(pool: Pool, gate: Gate, number: int, lane: str = "/hung") -> list[Job[object]]:

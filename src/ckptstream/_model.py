@@ -248,7 +248,7 @@ def _eyes(watcher: str | None, reason: str, last_look: float | None, requests: i
     """Who looks, when that was last, and what it costs."""
     seen = "never looked at" if last_look is None else f"seen {last_look:.1f} s ago"
     if requests is not None:
-        seen = f"{seen}, {requests} requests in the last hour"
+        seen = f"{seen}, {requests} request{'' if requests == 1 else 's'} in the last hour"
     if watcher is None:
         return f"no watcher yet, {seen}"
     return f"{watcher}: {reason}, {seen}" if reason else f"{watcher}, {seen}"

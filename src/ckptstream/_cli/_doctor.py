@@ -12,7 +12,7 @@ from .. import RunStatus, follow
 from .._errors import UnknownOption
 from .._stores import Finding, Location
 from .._stream import shortest
-from .._stream.arguments import hint, is_pattern, locations
+from .._stream.places import hint, is_pattern, locations
 from .._threads import Call
 from ._command_line import DIRECTORIES, command, flag
 from ._errors import Refused, one_line

@@ -53,7 +53,7 @@ def listed(
     if some is None:
         last = _last_in_order(request, names) if ground.profile.paid and len(names) > _MANY else ""
         ground = ground._replace(listed=began, after=last)
-    if ground.profile.paid and not request.thorough:
+    if ground.profile.paid and not request.whole:
         # Of objects a listing tells whether they were written again; of others it is asked less
         # often.
         newest = [n for n in request.newest if some is None and _is_file(store.stat(n))]
@@ -64,7 +64,8 @@ def listed(
     if ground.profile.paid:
         before, ground = ground.names, ground._replace(names=hash(frozenset(names)))
         found.puzzles = request.thorough or before != ground.names
-    found.pointer = not {layout.pointer for layout in request.pointers}.isdisjoint(names)
+    pointers = {layout.pointer for layout in request.pointers}.intersection(names)
+    found.pointer = any(not ground.profile.paid or _is_file(store.stat(p)) for p in pointers)
     if not found.groups and not request.entries:
         place = Place(request.location, ground.profile, store)
         found.foreign = foreign(request, names, place, alive) if found.puzzles else None
@@ -83,7 +84,7 @@ def _new_names(
     request: Request, store: Store, ground: Ground, now: float
 ) -> Collection[str] | None:
     """What is known and what is new, where only that need be listed; None: it must be all."""
-    if not ground.after or request.thorough or now - ground.listed >= RELIST:
+    if not ground.after or request.whole or now - ground.listed >= RELIST:
         return None
     news = store.names_after(ground.after)
     known = (name for each in request.entries.values() for name in each.members)

@@ -52,9 +52,23 @@ class StoreEvidence(Snapshot):
         """Find out whether this is the entry that was known. Raises `OSError`."""
         found = self.stat(self._name)
         self.inode = 0 if found is None else found.inode
-        if self._old is not None and self._old.inode != self.inode:
+        if self._old is not None and (self._old.inode != self.inode or self._is_replaced(found)):
             # Another inode is another directory: what was known of the old one says nothing.
             self._old = None
+
+    def _is_replaced(self, found: FileStat | None) -> bool:
+        """
+        Whether all of what was finished once, and is not now, was written since: no inode tells.
+
+        What is only being deleted has no newer files.
+        """
+        old = self._old
+        if not self._profile.paid or old is None or old.missing is None or not old.written:
+            return False
+        if found is None or not found.is_directory:
+            return False
+        times = [stat.mtime_ns for _, stat in self._walk((self._name,)) if stat is not None]
+        return bool(times) and min(times) > old.written
 
     # What each of these means to a layout stands in `ckptstream.layouts.Evidence`.
 

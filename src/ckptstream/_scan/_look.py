@@ -86,8 +86,8 @@ class _Looking:
         """Whether a pointer that names the same as before is answer enough."""
         request = self._request
         recent = request.clock() - ground.listed < RELIST
-        same = pointer and self._pointed == request.pointed
-        return self._profile.paid and same and recent and not request.thorough
+        same = pointer and bool(self._pointed) and self._pointed == request.pointed
+        return self._profile.paid and same and recent and not request.whole
 
     def _read_pointers(self) -> tuple[tuple[str, ...], bool]:
         """What the pointers name, and whether there are any."""

@@ -262,6 +262,7 @@ class Request(NamedTuple):
         hints: Names in which something happened since, in order; True: created or moved in; None:
             nothing happened, it only has to be watched.
         full: List the directory; otherwise only the hints are followed.
+        whole: List all of it, whatever a pointer or the order of names says of what is new.
         thorough: Look into every entry again, also into those that were finished.
         subscription: To watch with; None to poll, and why.
         trust_any: Watch also where events are not known to be complete.
@@ -279,6 +280,7 @@ class Request(NamedTuple):
     newest: Collection[str]
     hints: Mapping[str, bool | None]
     full: bool
+    whole: bool
     thorough: bool
     ground: Ground | None
     subscription: Subscription | None

@@ -58,7 +58,10 @@ class Prefixes:
         if not rest or request.thorough or request.ground is None:
             return here, True
         gone, new = request.known.keys() - here, self._seen - request.seen
-        old = [name for name in here if name in request.seen]
+        # One that is gone says so itself, but a second `*` may match more and more below it.
+        more = any("*" in part for part in rest)
+        known = () if more else request.known
+        old = [name for name in here if name in request.seen and name not in known]
         start = bisect(old, request.turn)
         turn = (old[start:] + old[:start])[:_IN_TURN]
         self._turn = turn[-1] if turn else ""

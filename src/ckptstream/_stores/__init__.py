@@ -1,6 +1,6 @@
 """Where runs lie, what may be trusted there, and what a look may ask."""
 
-from ._address import bucket_location, given_store
+from ._address import NAMELESS, bucket_location, given_store
 from ._bucket import BucketLocation
 from ._bucket_store import BucketStore
 from ._client import Client
@@ -11,6 +11,7 @@ from ._snapshot import Snapshot
 from ._urls import without_secrets
 
 __all__ = [
+    "NAMELESS",
     "BucketLocation",
     "BucketStore",
     "Client",

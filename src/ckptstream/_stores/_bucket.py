@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -42,10 +43,12 @@ class BucketLocation:
         default_factory=dict[str, "tuple[str, bytes]"], repr=False, init=False
     )
 
+    _is_given: bool = field(default=True, repr=False)
+
     @property
     def why_poll(self) -> str:
         """Buckets are asked."""
-        return "an object store is asked, it does not tell"
+        return "a bucket sends no events"
 
     @property
     def poll_interval(self) -> float:
@@ -96,7 +99,7 @@ class BucketLocation:
 
     def _connected(self) -> Client:
         if self.client is None:
-            self.client = connect(self.bucket, self.options)
+            self._is_given, self.client = False, connect(self.bucket, self.options)
         return self.client
 
     def described(self) -> Finding:
@@ -114,5 +117,7 @@ class BucketLocation:
         return [self.described(), *examine(client, self.prefix, self.path)]
 
     def fault(self, error: OSError) -> OSError:
-        """The error says it all."""
+        """The error says it all. Credentials may have been replaced in the environment."""
+        if error.errno == errno.EACCES and self.bucket and not self._is_given:
+            self.client = None
         return error

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from .._model import FileStat
 from ._client import PAGE, Client, Object, fetch, fetch_if_other, objects, storage_error
-from ._objects import DIRECTORY, Entries, etag, file_stat, tree
+from ._objects import DIRECTORY, Entries, Tree, etag, file_stat
 
 T = TypeVar("T")
 
@@ -81,14 +81,17 @@ class BucketStore:
         """
         first = f"{name}0"  # after everything below `name/`, for `/` comes before `0`
         found = dict[str, None]()
-        for number, page in enumerate(self._pages(offset=first)):
-            for item in page:
-                here = self._relative(item["path"]).partition("/")[0]
-                if here.encode() < first.encode():
+        try:
+            for number, page in enumerate(self._pages(offset=first)):
+                for item in page:
+                    here = self._relative(item["path"]).partition("/")[0]
+                    if here.encode() < first.encode():
+                        return None
+                    found[here] = None
+                if number == _PAGES_AFTER:
                     return None
-                found[here] = None
-            if number == _PAGES_AFTER:
-                return None
+        except OSError:
+            return None  # A key with an odd part may lie where nobody looks.
         return list(found)
 
     def expect(self, names: Collection[str]) -> None:
@@ -101,12 +104,16 @@ class BucketStore:
         ]
         if self._is_whole or len(unknown) <= _FEW:
             return
-        found = list[Object]()
-        for number, page in enumerate(self._pages(), 1):
-            found += page
-            if number >= len(unknown):
-                return  # Large files in small parts: it has cost as much as one listing of each.
-        self._listed = tree((self._relative(item["path"]), item) for item in found)
+        found = Tree()
+        try:
+            for number, page in enumerate(self._pages(), 1):
+                found.add((self._relative(item["path"]), item) for item in page)
+                self._alive()
+                if number >= len(unknown):
+                    return  # Files in many small parts: it has cost as much as listing each.
+        except OSError:
+            return  # A key with an odd part may lie where nobody looks.
+        self._listed = found.listed
         # An object that a console has put there for a directory looks like an empty file.
         here = self._listed[""]
         here |= {name: DIRECTORY for name in here if top.get(name) is DIRECTORY}
@@ -240,11 +247,12 @@ class BucketStore:
         self._place.requests += 1
         try:
             answer = call()
-        except Exception as error:
+        except BaseException as error:
             url = os.path.join(self._place.path, path) if path else self._place.path
             fault = storage_error(error, url)
-            if fault.errno == errno.ENOENT:
-                return None
-            raise fault from None
-        self._alive()
-        return answer
+        else:
+            self._alive()
+            return answer
+        if fault.errno == errno.ENOENT:
+            return None
+        raise fault

@@ -57,7 +57,12 @@ _CLIENT_KEYS = frozenset(
     "proxy_excludes proxy_url timeout user_agent".split()
 )
 _VARIABLES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_", "abfs": "AZURE_", "abfss": "AZURE_"}
-_ERRORS = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT}
+_ERRORS = {401: errno.EACCES, 403: errno.EACCES}
+# Who gives credentials may say 404, too: that nothing is there only the store can say.
+_ABSENT = re.compile(
+    r"NoSuchBucket|NoSuchKey|ContainerNotFound|BlobNotFound|notFound|bucket does not exist"
+)
+_EXPIRED = frozenset({"ExpiredToken", "InvalidToken", "RequestExpired", "TokenRefreshRequired"})
 _WORDS = (
     ("ConnectionRefused", errno.ECONNREFUSED, "the server refuses connections"),
     ("169.254.", errno.EACCES, "no credentials were found"),
@@ -65,11 +70,16 @@ _WORDS = (
     ("TimedOut", errno.ETIMEDOUT, "the server does not answer in time"),
     ("timed out", errno.ETIMEDOUT, "the server does not answer in time"),
     ("dns error", errno.EHOSTUNREACH, "the server's name is not known"),
-    ("BadScheme", errno.EPROTONOSUPPORT, "plain http needs allow_http=true"),
+    (
+        "BadScheme",
+        errno.EPROTONOSUPPORT,
+        "plain http is refused: set AWS_ALLOW_HTTP=true",
+    ),
     ("MissingAccount", errno.EACCES, "no account: set AZURE_STORAGE_ACCOUNT_NAME"),
     ("IncompleteBody", errno.EIO, "the answer broke off"),
     ("InvalidListResponse", errno.EIO, "the answer is no listing"),
     ("Unauthenticated {", errno.EACCES, "no credentials were given"),
+    ("InvalidPath", errno.EINVAL, "a key has an empty or an odd part, as in 'a//b'"),
     ("error sending request", errno.EIO, "the connection to the server broke"),
 )
 _UNKNOWN = "the object store raised"
@@ -110,26 +120,30 @@ def _connect(url: str, options: Mapping[str, str]) -> Client:
     client: Any = {**_CLIENT, **{key: value for key, value in named.items() if value is not None}}
     client |= {key: value for key, value in options.items() if key in _CLIENT_KEYS}
     config: Any = {key: value for key, value in options.items() if key not in _CLIENT_KEYS}
+    # What obstore raises holds the options' values: it is let go before anything is raised here.
+    fault: Exception
     try:
-        made = from_url(url, client_options=client, retry_config=_RETRY, **config)
+        return cast("Client", from_url(url, client_options=client, retry_config=_RETRY, **config))
     except UnknownConfigurationKeyError:
-        raise UnknownOption(url, list(options)) from None
-    except Exception as error:
+        fault = UnknownOption(url, list(options))
+    except BaseException as error:
         fault = storage_error(error, url)
         if options and (fault.strerror or "").startswith(_UNKNOWN):
-            raise UnknownOption(url, list(options)) from None
-        raise fault from None
-    return cast("Client", made)
+            fault = UnknownOption(url, list(options))
+    raise fault
 
 
-def storage_error(error: Exception, url: str) -> OSError:
+def storage_error(error: BaseException, url: str) -> OSError:
     """
     What an error of obstore's means, without its text: that may hold a signed URL.
 
     Raises:
         Exception: *error* itself, if it is none of obstore's.
     """
-    foreign = type(error).__module__.partition(".")[0] not in {"obstore", "builtins"}
+    module = type(error).__module__.partition(".")[0]
+    if module == "pyo3_runtime":  # A panic of its own, such as for an endpoint without a scheme.
+        return OSError(errno.EINVAL, "obstore fails: is the endpoint a URL?", url)
+    foreign = module not in {"obstore", "builtins"}
     if foreign or not (isinstance(error, (OSError, ValueError)) or _is_base(error)):
         raise error
     text = str(error)
@@ -137,7 +151,12 @@ def storage_error(error: Exception, url: str) -> OSError:
     if status is not None:
         code = re.search(r"<Code>([A-Za-z]{1,60})</Code>", text)
         words = f"{status[1]}{status[2].rstrip()}" + ("" if code is None else f", {code[1]}")
-        return OSError(_ERRORS.get(int(status[1]), errno.EIO), words, url)
+        number = _ERRORS.get(int(status[1]), errno.EIO)
+        if isinstance(error, FileNotFoundError) or (status[1] == "404" and _ABSENT.search(text)):
+            number = errno.ENOENT
+        elif code is not None and code[1] in _EXPIRED:
+            number = errno.EACCES
+        return OSError(number, words, url)
     if isinstance(error, OSError):
         return OSError(error.errno or errno.ENOENT, "not there", url)
     for sign, number, words in _WORDS:
@@ -146,7 +165,7 @@ def storage_error(error: Exception, url: str) -> OSError:
     return OSError(errno.EIO, f"{_UNKNOWN} {type(error).__name__}", url)
 
 
-def _is_base(error: Exception) -> bool:
+def _is_base(error: BaseException) -> bool:
     from obstore.exceptions import BaseError
 
     return isinstance(error, BaseError)

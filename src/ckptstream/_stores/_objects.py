@@ -29,20 +29,30 @@ def file_stat(found: Object) -> FileStat:
     return FileStat(found["size"], seconds * _SECOND, number if tag else 0, False)
 
 
-def tree(found: Iterable[tuple[str, Object]]) -> dict[str, Entries]:
-    """What lies in each directory, of objects and their paths."""
-    listed: dict[str, Entries] = {"": {}}
-    for path, item in found:
-        if not path:
-            continue  # what a console has put there for the directory
-        directory, _, name = path.rpartition("/")
-        listed.setdefault(directory, {}).setdefault(name, file_stat(item))
-        # Of each directory the ones above it, up to one that is known.
-        while directory:
-            above, _, name = directory.rpartition("/")
-            known = listed.setdefault(above, {})
-            if known.get(name) is DIRECTORY:
-                break
-            known[name] = DIRECTORY  # Also where a console has put an object for it.
-            directory = above
-    return listed
+class Tree:
+    """
+    What lies in each directory.
+
+    Attributes:
+        listed: By the directory's path.
+    """
+
+    def __init__(self) -> None:
+        self.listed: dict[str, Entries] = {"": {}}
+
+    def add(self, found: Iterable[tuple[str, Object]]) -> None:
+        """Objects, by their paths."""
+        listed = self.listed
+        for path, item in found:
+            if not path:
+                continue  # what a console has put there for the directory
+            directory, _, name = path.rpartition("/")
+            listed.setdefault(directory, {}).setdefault(name, file_stat(item))
+            # Of each directory the ones above it, up to one that is known.
+            while directory:
+                above, _, name = directory.rpartition("/")
+                known = listed.setdefault(above, {})
+                if known.get(name) is DIRECTORY:
+                    break
+                known[name] = DIRECTORY  # Also where a console has put an object for it.
+                directory = above

@@ -11,7 +11,8 @@ from ._tensorflow import (
     latest_checkpoint,
     wait_for_new_checkpoint,
 )
-from .arguments import Done, RunPath, StrPath, TimeoutFn, WatcherChoice
+from .arguments import Done, TimeoutFn, WatcherChoice
+from .places import RunPath, StrPath
 
 __all__ = [
     "CheckpointStream",

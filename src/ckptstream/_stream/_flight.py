@@ -36,16 +36,17 @@ class Flight(Generic[T]):
         remote: Whether it waits for a server.
 
     Attributes:
+        remote: Whether it waits for a server.
         watcher: The event loop's; None while the stream is in none.
         subscription: To watch with; None to poll.
         job: The look in flight.
     """
 
-    __slots__ = ("_lane", "_remote", "_stale", "job", "subscription", "watcher")
+    __slots__ = ("_lane", "_stale", "job", "remote", "subscription", "watcher")
 
     def __init__(self, lane: Callable[[], str], *, remote: bool = False) -> None:
         self._lane = lane
-        self._remote = remote
+        self.remote = remote
         self.watcher: Watcher | None = None
         self.subscription: Subscription | None = None
         self.job: Job[T] | None = None
@@ -98,7 +99,7 @@ class Flight(Generic[T]):
             first: Before the looks that have not begun yet.
         """
         assert self.watcher is not None
-        self.job = Job(look, self._lane, remote=self._remote)
+        self.job = Job(look, self._lane, remote=self.remote)
         self.watcher.submit(self.job, partial(_tell, weakref.ref(passenger)), first=first)
 
     def take_disturbed(self) -> bool:
@@ -172,7 +173,7 @@ class Flight(Generic[T]):
         # One that hangs tells of itself when it ends, and one that waits for its turn may be one
         # of ten thousand.
         rests = self.hangs is not None or not self.job.started
-        return now + (HUNG_AFTER if rests else max(HUNG_AFTER - self.job.silent, _AGAIN))
+        return now + (HUNG_AFTER if rests else max(self.job.patience - self.job.silent, _AGAIN))
 
 
 def _tell(reference: weakref.ref[Passenger]) -> None:

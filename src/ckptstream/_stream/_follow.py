@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from ..layouts import Layout, resolve
 from . import arguments as check
+from . import places
 from ._engine import Engine
 from ._stream import CheckpointStream
-from .arguments import Done, Options, RunPath, StrPath, TimeoutFn, WatcherChoice
+from .arguments import Done, Options, TimeoutFn, WatcherChoice
+from .places import RunPath, StrPath
 
 
 def follow(
@@ -113,7 +115,9 @@ def follow(
     interval = check.optional_seconds("poll_interval", poll_interval)
     if interval == 0:
         raise ValueError(f"poll_interval={poll_interval!r} would never rest: give a positive time")
-    locations = check.locations(checkpoint_dirs)
+    locations = places.locations(checkpoint_dirs)
+    file = check.cursor_file("cursor", cursor)
+    places.check_names(file, locations)
     options = Options(
         layout=resolve(layout),
         latest_only=check.flag("latest_only", latest_only),
@@ -124,7 +128,7 @@ def follow(
         timeout_fn=check.timeout_function("timeout_fn", timeout_fn),
         poll_interval=interval,
         watcher=check.watcher_choice("watcher", watcher),
-        cursor=check.cursor_file("cursor", cursor),
+        cursor=file,
         done=check.done_choice("done", done, cursor),
         retries=check.count("retries", retries, least=0),
         pin=check.pins("pin", pin, locations),

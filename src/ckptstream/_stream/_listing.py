@@ -10,7 +10,7 @@ from .._stores import Location, Store
 from .._threads import Call
 from ..layouts import Layout, resolve
 from ..layouts._auto import NOBODY
-from . import arguments as check
+from . import places
 from ._engine import Engine
 from ._order import order
 from ._run import Run
@@ -129,7 +129,7 @@ async def everything(
         ValueError: An argument makes no sense; the message names it and its value.
     """
     options = Options(layout=resolve(layout), latest_only=True, timeout=0.0)
-    engine = _Lister(check.locations(tuple(checkpoint_dirs)), options)
+    engine = _Lister(places.locations(tuple(checkpoint_dirs)), options)
     async for _ in CheckpointStream(engine):
         pass
     return await engine.listed(), list(engine.silent())

@@ -52,6 +52,7 @@ class Pattern:
         self.ended: float | None = None
         self.matched = False  # whether it ever had a run
         self.told = ""  # the reason that was logged last
+        self.warned = set[str]()  # what was said to need a person
         self._root, self._parts = split(self.text)
         self._location = location.at(self._root or ".")
         self._options = options
@@ -63,6 +64,7 @@ class Pattern:
         self._hints = Hints()
         self._timers = Timers(self._location, options.poll_interval)
         self._turn: tuple[frozenset[str], str] = frozenset(), ""  # see `PatternRequest`
+        self._listed = False  # whether the look in flight lists the root
         self._sealed = False
         self._seen = False  # whether a look could tell what was there
 
@@ -105,7 +107,7 @@ class Pattern:
     @property
     def requests(self) -> int | None:
         """How many were made in the last hour; None where they are not paid for."""
-        return None if self._timers.requests is None else self._timers.requests.last_hour
+        return self._timers.requests_last_hour
 
     def touch(self) -> None:
         """There is something to do: attend to it when the stream wakes, which is now."""
@@ -122,9 +124,10 @@ class Pattern:
 
     def bind(self, watcher: Watcher) -> None:
         """Live in the event loop of *watcher*; look at everything."""
+        told = self._location.requests is not None and self._ground is not None
         self._timers.restart()
         self.flight.bind(watcher, self, self._options.polls or bool(self._location.why_poll))
-        self._hints.everything = True
+        self._hints.everything |= not told
         self.touch()
 
     def unbind(self) -> None:
@@ -141,7 +144,7 @@ class Pattern:
 
     def start_look(self, now: float, call: int) -> None:
         """Begin the look that is due."""
-        full = self._hints.everything or self._timers.next <= now
+        self._listed = full = self._hints.everything or self._timers.next <= now
         self._began = now
         thorough = self._timers.safety_at <= now or self._timers.last_from < math.inf
         request = PatternRequest(
@@ -190,7 +193,8 @@ class Pattern:
         self._hints.everything |= result.again
         self._hints.everything |= self.flight.take_disturbed()
         self._turn = matches.seen, matches.turn
-        self._timers.set(result, now, thorough=result.full or result.trouble is not None)
+        thorough = result.full or result.trouble is not None
+        self._timers.set(result, now, thorough=thorough, listed=self._listed)
         self._sealed |= self._timers.is_last(result, self._began, now)
         return change
 
@@ -224,7 +228,8 @@ class Pattern:
     @property
     def sealed(self) -> bool:
         """Whether the last look is complete. A pattern whose storage hangs does not count."""
-        self._sealed |= self.flight.hangs is not None and self._timers.last_from < math.inf
+        hangs = self.flight.hangs is not None and not self.flight.remote  # A client gives up.
+        self._sealed |= hangs and self._timers.last_from < math.inf
         return self._sealed
 
     def __contains__(self, run: str) -> bool:

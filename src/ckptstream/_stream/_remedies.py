@@ -144,6 +144,8 @@ def remedy_of_pattern(pattern: Pattern) -> Remedy | None:
         return Remedy(f"{reason}; other runs go on", pattern.check[1])
     if pattern.ended is None:
         return None
+    if pattern.look.trouble is Trouble.UNREADABLE:
+        return Remedy(reason, f"it is waited for; {pattern.check[0]}")
     if pattern.look.trouble is not None:
         return Remedy(reason, f"check the path, {pattern.look.detail or 'it is waited for'}")
     if pattern.unreadable:

@@ -25,7 +25,8 @@ def report_pattern(pattern: Pattern) -> None:
     pattern.told = reason
     text, remedy = printable(pattern.text), remedy_of_pattern(pattern)
     logger.info("%s: %s", text, printable(reason))
-    if remedy is not None:
+    if remedy is not None and str(remedy) not in pattern.warned:
+        pattern.warned.add(str(remedy))
         logger.warning("%s: %s", text, printable(str(remedy)))
 
 

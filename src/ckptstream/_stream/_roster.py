@@ -10,7 +10,8 @@ from ._agenda import Agenda
 from ._journal import Journal
 from ._pattern import Pattern
 from ._run import Run
-from .arguments import Options, is_pattern
+from .arguments import Options
+from .places import is_pattern
 
 
 class Roster:

@@ -93,7 +93,7 @@ class Run:
     @property
     def requests(self) -> int | None:
         """How many were made in the last hour; None where they are not paid for."""
-        return None if self._timers.requests is None else self._timers.requests.last_hour
+        return self._timers.requests_last_hour
 
     def shift(self, seconds: float) -> None:
         """Another event loop has begun, whose clock is so far ahead."""
@@ -104,10 +104,12 @@ class Run:
 
     def bind(self, watcher: Watcher) -> None:
         """Live in the event loop of *watcher*; look at everything."""
+        told = self.location.requests is not None and self._ground is not None
         self._timers.restart()
         self.flight.bind(watcher, self, self.options.polls or bool(self.location.why_poll))
         self.pinning.bind(watcher, self)
-        self._hints.everything = True
+        # No event was lost where there are none, and each look is paid for.
+        self._hints.everything |= not told
         # A look in flight does not know what happened between the two loops.
         self._moment = self._moment._replace(thorough=False)
         self.touch()
@@ -177,13 +179,13 @@ class Run:
         """Begin the look that is due, in the caller's call of that number."""
         watcher, progress = self.flight.watcher, self.ledger.outcomes.progress
         assert watcher is not None
-        thorough = self._timers.safety_at <= now
-        full = self._hints.everything or thorough or self._timers.poll_at <= now
+        scope = self._timers.scope(now, self._hints.everything, self.sight.look.watcher == "poll")
+        full = scope.full
         head = self.queue.candidate()
         if head is not None and not head.kept:
             self._hints.verify(head.name)
             full |= self.options.latest_only and self.sight.look.watcher == "poll"
-        self._moment = Moment(call, now, self._hints.events, thorough)
+        self._moment = Moment(call, now, self._hints.events, scope.thorough)
         request = Request(
             location=self.location,
             layout=self.options.layout,
@@ -192,9 +194,10 @@ class Run:
             entries=self.ledger.entries,
             unfinished=self.ledger.unfinished,
             newest=self.ledger.newest,
-            hints=self._hints.give(self._timers.settled(now)),
+            hints=self._hints.give(scope.settled),
             full=full,
-            thorough=thorough,
+            whole=scope.whole,
+            thorough=scope.thorough,
             ground=self._ground,
             subscription=self.flight.subscription,
             why_poll=self.location.why_poll or self.options.why_poll,
@@ -251,9 +254,8 @@ class Run:
             self._hints.watch(self.ledger.fresh)
         self._hints.everything |= self.flight.take_disturbed()
         newest = (self.ledger.entries[name].written for name in self.ledger.newest)
-        self._timers.set(result, now, self._looked.thorough, newest)
-        if not self.sight.puzzling:
-            self._timers.look_by(self.sight.explained)
+        self._timers.set(result, now, self._looked.thorough, result.full, newest)
+        self._timers.look_by(math.inf if self.sight.puzzling else self.sight.explained)
         if self._timers.is_last(result, self._looked.began, now):
             self.seal()
 
@@ -274,7 +276,8 @@ class Run:
     @property
     def sealed(self) -> bool:
         """Whether the last look is complete. A run whose storage hangs does not count."""
-        if self.flight.hangs is not None and self._timers.last_from < math.inf:
+        hangs = self.flight.hangs is not None and not self.flight.remote  # A client gives up.
+        if hangs and self._timers.last_from < math.inf:
             self.seal()
         return self.ledger.sealed
 

@@ -10,7 +10,7 @@ import anyio.lowlevel
 from .._model import Checkpoint, Status
 from ._engine import Engine
 from ._for_each import Evaluate, for_each
-from .arguments import StrPath, path_text
+from .places import StrPath, changed_path
 
 
 class CheckpointStream:
@@ -141,7 +141,7 @@ class CheckpointStream:
             TypeError: Something is no path.
             ValueError: A path is empty.
         """
-        self.engine.wake(*(path_text("path", path) for path in paths))
+        self.engine.wake(*(changed_path("path", path) for path in paths))
 
     def status(self) -> Status:
         """What the stream knows of its run, at this moment. Does not look."""

@@ -10,9 +10,11 @@ import anyio
 from .._model import Checkpoint, Status, absolute
 from ..layouts import Layout, resolve
 from . import arguments as check
+from . import places
 from ._engine import Engine
 from ._stream import CheckpointStream
-from .arguments import Options, RunPath, StrPath, TimeoutFn, WatcherChoice
+from .arguments import Options, TimeoutFn, WatcherChoice
+from .places import RunPath, StrPath
 
 
 class PathStream:
@@ -91,7 +93,7 @@ def checkpoints_iterator(
         timeout_fn=check.timeout_function("timeout_fn", timeout_fn),
         watcher=check.watcher_choice("watcher", watcher),
     )
-    location = check.location("checkpoint_dir", checkpoint_dir)
+    location = places.location("checkpoint_dir", checkpoint_dir)
     return PathStream(CheckpointStream(Engine([location], options)))
 
 
@@ -131,9 +133,9 @@ async def wait_for_new_checkpoint(
         poll_interval=check.seconds("seconds_to_sleep", seconds_to_sleep),
         watcher=check.watcher_choice("watcher", watcher),
     )
-    location = check.location("checkpoint_dir", checkpoint_dir)
+    location = places.location("checkpoint_dir", checkpoint_dir)
     if last_checkpoint is not None:
-        check.directory("last_checkpoint", _path_of(last_checkpoint))
+        places.directory("last_checkpoint", _path_of(last_checkpoint))
     async with CheckpointStream(Engine([location], options)) as stream:
         begin = anyio.current_time()
         async for found in stream:
@@ -191,7 +193,7 @@ async def latest_checkpoint(
         timeout=0.0,
         watcher=check.watcher_choice("watcher", watcher),
     )
-    location = check.location("checkpoint_dir", checkpoint_dir)
+    location = places.location("checkpoint_dir", checkpoint_dir)
     while True:
         stream = CheckpointStream(Engine([location], options))
         async for found in stream:

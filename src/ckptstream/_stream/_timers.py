@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import anyio
 
@@ -15,12 +16,29 @@ from ._requests import Requests
 SAFETY_INTERVAL = 120.0  # seconds between looks that trust no event
 _PAID_SAFETY = 5  # poll intervals between them where each request is paid for, or as many as
 # the last of them took requests
+_LONGEST_SAFETY = 3600.0  # seconds
+_LONGEST = 1e9  # seconds
+_LAST_PATIENCE = 30.0  # seconds in which a last look that has failed is made again
 GAP_INTERVAL = 1.0  # seconds between looks at a run that cannot be read
 _SHORTEST = 0.01  # seconds: TensorFlow's seconds_to_sleep may be 0
 _POLL_BEATS = 10  # in one poll interval
 _SAFETY_BEAT = 4.0  # seconds
 _PAID_BEAT = 1.0  # seconds
 _MARGIN = 0.001  # seconds: timers of an event loop may fire a little early
+
+
+class Scope(NamedTuple):
+    """
+    What a look goes over; `Request` says what each means.
+
+    Attributes:
+        settled: The entries that may have settled by now.
+    """
+
+    full: bool
+    whole: bool
+    thorough: bool
+    settled: list[str]
 
 
 class Timers:
@@ -37,28 +55,27 @@ class Timers:
         safety_at: When to look at everything, whatever the events said.
         last_from: The stream's last look is one that began at or after this moment.
         last_until: What settles by then still counts; None before that look.
-        requests: How many were made; None where they are not paid for.
     """
 
     __slots__ = (
         "_cadence",
         "_jitter",
         "_poll_interval",
+        "_requests",
         "_settling",
         "last_from",
         "last_until",
         "poll_at",
-        "requests",
         "safety_at",
     )
 
     def __init__(self, location: Location, poll_interval: float | None) -> None:
         interval = location.poll_interval if poll_interval is None else poll_interval
-        self._poll_interval = max(interval, _SHORTEST)
+        self._poll_interval = min(max(interval, _SHORTEST), _LONGEST)
         self._cadence: Cadence | None = None
-        self.requests: Requests | None = None
+        self._requests: Requests | None = None
         if location.requests is not None:
-            self._cadence, self.requests = Cadence(self._poll_interval), Requests(location)
+            self._cadence, self._requests = Cadence(self._poll_interval), Requests(location)
         # A thousand runs that began together must not look together. Where an object lies in
         # memory is as good as a random number.
         self._jitter = 0.9 + (id(self) >> 4) % 2003 / 2003 * 0.2
@@ -69,6 +86,11 @@ class Timers:
         self._settling: dict[str, float] = {}  # when each entry may have settled
 
     @property
+    def requests_last_hour(self) -> int | None:
+        """How many were made in the last hour; None where they are not paid for."""
+        return None if self._requests is None else self._requests.last_hour
+
+    @property
     def next(self) -> float:
         """When the next of them is due."""
         due = min(self.poll_at, self.safety_at)
@@ -76,7 +98,26 @@ class Timers:
             due = min(due, *self._settling.values())
         return due if self.last_until is None else min(due, self.last_until)
 
-    def settled(self, now: float) -> list[str]:
+    def scope(self, now: float, everything: bool, polled: bool) -> Scope:
+        """
+        What the look that is due goes over.
+
+        Args:
+            now: The time.
+            everything: Whether anything may have happened.
+            polled: Whether no events tell.
+        """
+        thorough = self.safety_at <= now
+        if self._cadence is not None:
+            thorough |= self.last_from < math.inf  # Then it is the last chance.
+        whole, settled = everything or thorough, self._settled(now)
+        full = whole or self.poll_at <= now
+        # Of what has come beside those that settle no event tells.
+        full |= bool(settled) and polled
+        full |= self.last_until is not None and self.last_until <= now
+        return Scope(full, whole, thorough, settled)
+
+    def _settled(self, now: float) -> list[str]:
         """The entries that may have settled by now."""
         if not self._settling:
             return []
@@ -89,11 +130,15 @@ class Timers:
     def shift(self, seconds: float) -> None:
         """Another event loop has begun, whose clock is so far ahead."""
         self.safety_at += seconds
+        self.poll_at += seconds
+        self._settling = {name: moment + seconds for name, moment in self._settling.items()}
         self.last_from += seconds
         self.last_until = None if self.last_until is None else self.last_until + seconds
 
     def restart(self) -> None:
         """What is known is out of date: a listing finds anew what has to settle."""
+        if self._cadence is not None:
+            return  # Looks are paid for, and no event was lost meanwhile.
         self.poll_at = math.inf
         self._settling.clear()
 
@@ -105,7 +150,14 @@ class Timers:
         """List the directory at that time at the latest."""
         self.poll_at = min(self.poll_at, moment)
 
-    def set(self, result: Look, now: float, thorough: bool, written: Iterable[int] = ()) -> None:
+    def set(
+        self,
+        result: Look,
+        now: float,
+        thorough: bool,
+        listed: bool,
+        written: Iterable[int] = (),
+    ) -> None:
         """
         After a look.
 
@@ -113,17 +165,22 @@ class Timers:
             result: What it found.
             now: The time.
             thorough: Whether it looked at everything, whatever the events said.
+            listed: Whether it listed the directory, or was to.
             written: When the newest finished checkpoints were, in nanoseconds.
         """
-        made = 0 if self.requests is None else self.requests.note()
+        made = 0 if self._requests is None else self._requests.note()
         if thorough:
             rest = SAFETY_INTERVAL
             if self._cadence is not None:
-                rest = self._poll_interval * max(_PAID_SAFETY, made)
+                rest = min(self._poll_interval * max(_PAID_SAFETY, made), _LONGEST_SAFETY)
             self.safety_at = _on_beat(now + rest * self._jitter, min(rest, _SAFETY_BEAT))
-        self.poll_at = math.inf
         if self._cadence is not None:
             self._cadence.learn(result, written)
+            if not listed and result.trouble is None and self.poll_at < math.inf:
+                self._set_settling(result, now)
+                return  # What was asked about one name does not put off the rest.
+        self.poll_at = math.inf
+        if self._cadence is not None:
             interval = self._cadence.interval
             self.poll_at = _on_beat(now + interval, min(_PAID_BEAT, interval / _POLL_BEATS))
         elif result.trouble is Trouble.LOCKED:
@@ -153,8 +210,11 @@ class Timers:
         """
         if result.trouble is Trouble.LOCKED:
             return False  # What it found is not known: it is made again, or raises in the end.
+        failed = self._cadence is not None and result.trouble is Trouble.UNREADABLE
+        if failed and now - self.last_from < _LAST_PATIENCE:
+            return False  # One request of many: it is made again.
         if self.last_until is not None:
-            return began >= self.last_until
+            return began >= self.last_until and (result.full or result.trouble is not None)
         if began < self.last_from or not (result.full or result.trouble is not None):
             return False
         if not result.settling or result.ground is None:

@@ -10,7 +10,7 @@ from .._scan import Foreign, Look, Trouble
 from ._order import order
 from ._pattern import Pattern
 from ._run import Run
-from .arguments import hint
+from .places import hint
 
 # For `anyio.BusyResourceError`: "Another task is already ... this resource".
 WAITING = (

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, TypeVar, cast
 
 from .._model import is_url
-from .._stores import Client, LocalLocation, Location, bucket_location, given_store, without_secrets
+from .._stores import Location
 from .._watchers import Watcher
 from ..layouts import Layout, PointerLayout, pointer_layouts
+from .places import path_text
 
 T = TypeVar("T")
 
-StrPath: TypeAlias = "str | os.PathLike[str]"
-RunPath: TypeAlias = "StrPath | Client"
 TimeoutFn: TypeAlias = Callable[[], "bool | Awaitable[bool]"]
 WatcherChoice: TypeAlias = 'Literal["auto", "inotify", "poll"] | Watcher'
 
@@ -75,90 +73,6 @@ class Options:
         pointers = pointer_layouts(self.layout)
         object.__setattr__(self, "pointers", pointers)
         object.__setattr__(self, "pointer_names", tuple(each.pointer for each in pointers))
-
-
-def is_pattern(path: str) -> bool:
-    """Whether a path stands for all directories that match it."""
-    return "*" in path
-
-
-def hint(path: str) -> str:
-    """What is added where a path leads nowhere that was meant for a shell, most likely."""
-    strange = next((character for character in "?[{" if character in path), None)
-    return "" if strange is None else f" ('*' is the only wildcard, {strange!r} is none)"
-
-
-def directory(name: str, value: object) -> str:
-    """The path of one directory as text, as the caller wrote it."""
-    path = path_text(name, value)
-    if is_pattern(path):
-        raise ValueError(f"{name}={path!r} is a pattern: only follow() takes one")
-    return path
-
-
-def path_text(name: str, value: object) -> str:
-    """A path or a pattern as text."""
-    if not isinstance(value, (str, os.PathLike)):
-        remedy = "give a str or an os.PathLike"
-        if isinstance(value, Iterable) and not isinstance(value, bytes):
-            remedy = f"give each as an argument of its own, follow(*{name}s)"
-        raise TypeError(f"{name}={value!r} is not a path: {remedy}")
-    path = os.fspath(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    if not isinstance(path, str):
-        raise TypeError(f"{name}={value!r} is a path of bytes: use os.fsdecode() on it")
-    if not path:
-        remedy = "name a file" if name == "cursor" else "name a directory, '.' for the current one"
-        raise ValueError(f"{name}='' is empty: {remedy}")
-    if "\0" in path:
-        path = without_secrets(path) if is_url(path) else path
-        raise ValueError(f"{name}={path!r} holds a null character: no path can")
-    if path == "~" or path.startswith("~/"):
-        raise ValueError(
-            f"{name}={path!r} is not expanded: give os.path.expanduser({path!r}), "
-            "or './~' for a directory of that name"
-        )
-    if is_url(path) and name == "cursor":
-        raise ValueError(f"{name}={without_secrets(path)!r} is a URL: name a file")
-    return path
-
-
-def location(name: str, value: object) -> Location:
-    """
-    Where one run lies; not where several do.
-
-    Raises:
-        ModuleNotFoundError: It is in an object store, and obstore is not installed.
-    """
-    found = _place(name, value)
-    if is_pattern(found.path):
-        raise ValueError(f"{name}={found.path!r} is a pattern: only follow() takes one")
-    return found
-
-
-def locations(values: tuple[object, ...]) -> list[Location]:
-    """What `follow` was given, patterns too; what is given twice is one run."""
-    if not values:
-        raise TypeError("checkpoint_dirs=() is empty: name at least one directory")
-    found = [_one_or_more("checkpoint_dir", value) for value in values]
-    return list({each.path.rstrip("/"): each for each in reversed(found)}.values())[::-1]
-
-
-def _one_or_more(name: str, value: object) -> Location:
-    found = _place(name, value)
-    path = found.path
-    parts = path.split("/") if is_pattern(path) else []
-    if any("**" in part for part in parts):
-        raise ValueError(f"{name}={path!r} holds '**': write a '*' for each level, such as '*/*'")
-    if parts and ".." in parts[next(i for i, part in enumerate(parts) if "*" in part) :]:
-        raise ValueError(f"{name}={path!r} goes up again after a '*': write it without '..'")
-    return found
-
-
-def _place(name: str, value: object) -> Location:
-    if isinstance(value, Client):
-        return given_store(value)
-    path = path_text(name, value)
-    return bucket_location(name, path) if is_url(path) else LocalLocation(path)
 
 
 def seconds(name: str, value: object) -> float:

@@ -12,6 +12,7 @@ from ._mailbox import Mailbox, current_mailbox
 T = TypeVar("T")
 
 HUNG_AFTER = 1.0  # seconds without a sign of life
+REMOTE_HUNG_AFTER = 5.0  # for a server, of which an answer is one sign
 
 
 class Job(Generic[T]):
@@ -70,6 +71,11 @@ class Job(Generic[T]):
         self.alive_at = time.monotonic()
 
     @property
+    def patience(self) -> float:
+        """Seconds without a sign of life after which it hangs."""
+        return REMOTE_HUNG_AFTER if self.remote else HUNG_AFTER
+
+    @property
     def silent(self) -> float:
         """Seconds since the last sign of life, counted from the submission if there was none."""
         return time.monotonic() - self.alive_at
@@ -82,7 +88,7 @@ class Job(Generic[T]):
         A job that waits for its turn does not hang; one that waits for threads that hang does.
         """
         silent = self.silent
-        if self.done or silent < HUNG_AFTER:
+        if self.done or silent < self.patience:
             return None
         return silent if self.started or self.held or self.kept_waiting() else None
 

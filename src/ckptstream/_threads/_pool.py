@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from ._job import HUNG_AFTER, Job
+from ._job import Job
 from ._mailbox import Mailbox, current_mailbox
 from ._per_loop import PerLoop
 
@@ -235,7 +235,7 @@ class Pool:
         workers = self._workers
         with workers.lock:
             for job in workers.running - workers.hung:
-                if job.silent >= HUNG_AFTER:
+                if job.silent >= job.patience:
                     workers.hung.add(job)
                     workers.pending -= 1
             workers.hire()

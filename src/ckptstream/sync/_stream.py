@@ -15,7 +15,7 @@ from .._model import Checkpoint, Status
 from .._portals import Home
 from .._stream import CheckpointStream as AsyncStream
 from .._stream import Engine
-from .._stream.arguments import StrPath, path_text
+from .._stream.places import StrPath, changed_path
 
 T = TypeVar("T")
 
@@ -127,7 +127,7 @@ class CheckpointStream:
 
     def wake(self, *paths: StrPath) -> None:
         """Look now rather than at the next event or poll; from any thread."""
-        texts = [path_text("path", path) for path in paths]
+        texts = [changed_path("path", path) for path in paths]
         self._home.tell(partial(self._engine.wake, *texts))
 
     def status(self) -> Status:

@@ -54,7 +54,7 @@ class Following:
         self._unsealed: dict[Run | Pattern, None] = {}  # who is before the end of its last look
         self._looks_last = False
         self._asked = Asked()
-        self._started = -math.inf  # when the last look began
+        self._started = -math.inf  # when the last look at a filesystem began
         self._watcher: Watcher | None = None
 
     @property
@@ -203,7 +203,7 @@ class Following:
             if not item.flight.looking:
                 if isinstance(item, Run):
                     self._in_flight[item] = None
-                self._started = now
+                self._started = self._started if item.flight.remote else now
                 item.start_look(now, self._asked.call)
                 self._agenda.schedule(item, now)
         if some and self._watcher is not None:

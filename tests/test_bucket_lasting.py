@@ -1,0 +1,319 @@
+"""
+Runs in object stores as users follow them: asked once a minute, by servers that are slow or fail
+once, and in one-shot calls.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from buckets import SECRET, Server, put
+from observing import SECONDS
+
+import ckptstream.sync
+from ckptstream import Checkpoint, CheckpointStream, follow
+from ckptstream._scan import Look
+from ckptstream._stores import _bucket, given_store
+from ckptstream._stores._client import storage_error
+from ckptstream._stream._timers import Timers
+from ckptstream._threads import _job
+
+pytest.importorskip("obstore")
+anyio_tests = pytest.mark.anyio
+
+LAYOUT = "step_{step}/DONE"
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def memory() -> Any:
+    """
+    An object store in this process.
+    """
+    from obstore.store import MemoryStore
+
+    return MemoryStore()
+
+
+@pytest.fixture(autouse=True)
+def settles_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    After a moment, not after half a minute.
+    """
+    monkeypatch.setattr(_bucket, "SETTLE", 0.3)
+
+
+class Faulty:
+    """
+    A store before whose answers something happens.
+    """
+
+    def __init__(self, store: Any, before: Callable[[], None]) -> None:
+        self._store = store
+        self._before = before
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if name not in {"list_with_delimiter", "list", "head", "get"}:
+            return found
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            self._before()
+            return found(*arguments, **options)
+
+        return call
+
+
+def finish(store: Any, *steps: int) -> None:
+    for step in steps:
+        put(store, f"step_{step}/model.bin", b"weights")
+        put(store, f"step_{step}/DONE")
+
+
+async def take(stream: CheckpointStream, count: int) -> list[Checkpoint]:
+    with anyio.fail_after(SECONDS):
+        return [await anext(stream) for _ in range(count)]
+
+
+# The last look.
+
+
+@anyio_tests
+async def test_a_last_look_at_a_slow_server_is_waited_for(
+    memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It hangs, as far as others are concerned; but its client gives up some day.
+    """
+    monkeypatch.setattr(_job, "REMOTE_HUNG_AFTER", 0.02)
+    finish(memory, 1)
+    slow = Faulty(memory, lambda: time.sleep(0.1))
+
+    assert [1] == [ckpt.step async for ckpt in follow(slow, layout=LAYOUT, timeout=0)]
+
+
+@anyio_tests
+async def test_a_last_look_survives_a_fault(memory: Any) -> None:
+    """
+    One request of many that fails is made again.
+    """
+    from obstore.exceptions import GenericError
+
+    finish(memory, 1)
+    faults = iter([True])
+
+    def fail_once() -> None:
+        if next(faults, False):
+            raise GenericError("error sending request")
+
+    found = [c.step async for c in follow(Faulty(memory, fail_once), layout=LAYOUT, timeout=0)]
+
+    assert [1] == found
+
+
+@anyio_tests
+async def test_several_that_settle_are_all_there_at_the_end(memory: Any) -> None:
+    """
+    One a moment later than the other, and no look between.
+    """
+    for step in range(4):
+        put(memory, f"ckpt_{step}.bin", b"weights")
+    slow = Faulty(memory, lambda: time.sleep(0.03))
+
+    found = [c.step async for c in follow(slow, layout="ckpt_{step}.bin", timeout=0)]
+
+    assert [0, 1, 2, 3] == found
+
+
+# What a minute between two looks must not hide.
+
+
+@anyio_tests
+async def test_wake_looks_at_all_whatever_a_pointer_says(memory: Any) -> None:
+    """
+    An object of that name may be anybody's.
+    """
+    put(memory, "latest", b"whatever")
+    for file in ("__0_0.distcp", ".metadata"):
+        put(memory, f"step_1/{file}")
+    stream = follow(memory, poll_interval=3600)
+    await take(stream, 1)
+    for file in ("__0_0.distcp", ".metadata"):
+        put(memory, f"step_2/{file}")
+    stream.wake()
+
+    assert [2] == [ckpt.step for ckpt in await take(stream, 1)]
+
+
+@anyio_tests
+async def test_deleted_and_uploaded_again_it_is_a_new_one(memory: Any) -> None:
+    """
+    Though nobody looked while it was gone, and none of its files has its old name.
+    """
+    put(memory, "step_1/old.bin", b"weights")
+    stream = follow(memory, layout="step_{step}", poll_interval=0.1)
+    [first] = await take(stream, 1)
+    memory.delete("step_1/old.bin")
+    await anyio.sleep(1.1)  # Times of objects are in whole seconds.
+    put(memory, "step_1/new.bin", b"others")
+
+    [second] = await take(stream, 1)
+
+    assert (first.path, True) == (second.path, first.generation != second.generation)
+
+
+def test_what_comes_beside_what_settles_is_seen(memory: Any) -> None:
+    """
+    Where no event tells of another rank's file, the look at the end of the wait lists the run.
+    """
+    timers = [Timers(given_store(memory), 3600.0) for _ in range(2)]
+    for each in timers:
+        each.set(Look(full=True, settling={"ep0-ba1": 0.1}), 100.0, thorough=True, listed=True)
+
+    scopes = [
+        each.scope(101.0, everything=False, polled=polled)
+        for each, polled in zip(timers, (True, False), strict=True)
+    ]
+
+    assert [(["ep0-ba1"], True), (["ep0-ba1"], False)] == [(s.settled, s.full) for s in scopes]
+
+
+def test_a_look_at_one_name_does_not_put_off_the_listing(memory: Any) -> None:
+    """
+    However often somebody tells of it.
+    """
+    timers = Timers(given_store(memory), 60.0)
+    timers.set(Look(full=True), 100.0, thorough=True, listed=True)
+    due = timers.poll_at
+    for moment in (101.0, 102.0, 103.0):
+        timers.set(Look(full=False), moment, thorough=False, listed=False)
+
+    assert due == timers.poll_at
+
+
+def test_the_blocking_twin_asks_no_more_often(memory: Any) -> None:
+    """
+    Each `next()` is an event loop of its own, but no event was lost.
+    """
+    finish(memory, *range(30))
+    stream = ckptstream.sync.follow(memory, layout=LAYOUT, poll_interval=3600)
+    for _ in range(30):
+        next(stream)
+    requests = stream.status().requests_last_hour
+    stream.close()
+
+    # A first look, and one question for each before it is handed out.
+    assert requests is not None
+    assert requests <= 2 + 3 * 30
+
+
+# Keys, credentials, names.
+
+
+@anyio_tests
+async def test_a_key_with_an_empty_part_hides_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It cannot be named by the client, but what lies beside it can.
+    """
+    for key, value in server.environment.items():
+        monkeypatch.setenv(key, value)
+    name = f"lasting-{next(_numbers)}"
+    server.make_bucket(name)
+    finish(server.store(name), *range(8))
+    request = urllib.request.Request(f"{server.endpoint}/{name}/logs//a", b"x", method="PUT")
+    with urllib.request.urlopen(request) as answer:
+        assert 200 == answer.status
+
+    found = await take(follow(f"s3://{name}", layout=LAYOUT), 8)
+
+    assert [*range(8)] == [ckpt.step for ckpt in found]
+
+
+def test_only_the_store_says_that_nothing_is_there() -> None:
+    """
+    Whoever gives credentials answers 404, too.
+    """
+    from obstore.exceptions import GenericError
+
+    text = "Error performing GET {}: status code: 404 Not Found: {}"
+    nobody = GenericError(text.format("http://169.254.169.254/latest", "no role"))
+    nothing = GenericError(text.format("http://s3/b", "<Code>NoSuchBucket</Code>"))
+
+    numbers = [storage_error(error, "s3://b").errno for error in (nobody, nothing)]
+    assert [errno.EIO, errno.ENOENT] == numbers
+
+
+@anyio_tests
+async def test_an_endpoint_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The client panics; the stream says so and waits.
+    """
+    for key, value in Server("localhost:9000").environment.items():
+        monkeypatch.setenv(key, value)
+    stream = follow("s3://bucket/run", timeout=0.2, poll_interval=0.05)
+
+    with anyio.move_on_after(1.0):
+        await anext(stream, None)
+
+    assert "is the endpoint a URL?" in str(stream.status())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"s3://KEY:abc/{SECRET}@bucket/run",
+        f"s3://KEY:ab#{SECRET}@bucket/run",
+        f"s3://bucket/run?client_options={SECRET}",
+        f"s3a://KEY:{SECRET}@bucket/run",
+    ],
+)
+def test_what_is_refused_shows_no_secret(url: str) -> None:
+    """
+    Whatever characters are in it.
+    """
+    with pytest.raises(ValueError, match="checkpoint_dir=") as raised:
+        follow(url)
+
+    assert SECRET not in str(raised.value)
+
+
+def test_a_store_without_a_name_has_no_cursor(memory: Any, tmp_path: Path) -> None:
+    """
+    The next process would not know it again.
+    """
+    with pytest.raises(ValueError, match="cannot name a run in such a store"):
+        follow(memory, cursor=tmp_path / "evals.db")
+
+
+def test_one_run_with_two_kinds_of_access() -> None:
+    """
+    Which one it is, its name does not say.
+    """
+    with pytest.raises(ValueError, match="is given with two kinds of access"):
+        follow("s3://b/r?region=eu-west-1", "s3://b/r?region=us-east-1")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("s3:/bucket/run", "has one slash"),
+        ("S3://bucket/run", "write s3://"),
+        ("s3a://bucket/run", "write s3://"),
+    ],
+)
+def test_what_was_meant(url: str, message: str) -> None:
+    """
+    It is said.
+    """
+    with pytest.raises(ValueError, match=message):
+        follow(url)

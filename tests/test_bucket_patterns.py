@@ -4,7 +4,6 @@ Patterns in object stores: which runs are followed, and what it costs to learn o
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,19 +20,6 @@ pytest.importorskip("obstore")
 anyio_tests = pytest.mark.anyio
 
 QUICK = 0.02  # seconds between two looks
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def bucket(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """
-    A bucket of its own, with all that is needed for it in the environment.
-    """
-    name = f"patterns-{next(_numbers)}"
-    server.make_bucket(name)
-    for key, value in server.environment.items():
-        monkeypatch.setenv(key, value)
-    return name
 
 
 def finish(store: Any, run: str, step: int) -> None:

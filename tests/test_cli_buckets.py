@@ -4,7 +4,6 @@ The command line with runs in object stores.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
@@ -13,7 +12,6 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,6 @@ SECRET = "what-only-the-url-says"
 OPTIONS = f"?access_key_id=test&secret_access_key={SECRET}&region=us-east-1"
 RUN = "runs/7b"
 PART = b"x" * 1000
-_numbers = itertools.count()
 
 
 @pytest.fixture
@@ -39,18 +36,6 @@ def home(tmp_path: Path) -> Path:
     Where the commands are started.
     """
     return tmp_path
-
-
-@pytest.fixture
-def bucket(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """
-    A bucket of its own, with all that is needed for it in the environment.
-    """
-    name = f"commands-{next(_numbers)}"
-    server.make_bucket(name)
-    for key, value in server.environment.items():
-        monkeypatch.setenv(key, value)
-    return name
 
 
 @pytest.fixture
@@ -67,17 +52,6 @@ def url(bucket: str) -> str:
     A run in it.
     """
     return f"s3://{bucket}/{RUN}"
-
-
-@pytest.fixture
-def proxy(server: Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """
-    What the environment leads to.
-    """
-    proxy = Proxy(server)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-    yield proxy
-    proxy.close()
 
 
 @pytest.fixture

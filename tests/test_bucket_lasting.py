@@ -60,16 +60,23 @@ class Faulty:
         self._store = store
         self._before = before
 
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._store, name)
-        if name not in {"list_with_delimiter", "list", "head", "get"}:
-            return found
+    def _ask(self, name: str, *arguments: Any, **options: Any) -> Any:
+        self._before()
+        return getattr(self._store, name)(*arguments, **options)
 
-        def call(*arguments: Any, **options: Any) -> Any:
-            self._before()
-            return found(*arguments, **options)
+    def list_with_delimiter(self, prefix: str | None = None) -> Any:
+        return self._ask("list_with_delimiter", prefix)
 
-        return call
+    def head(self, path: str) -> Any:
+        return self._ask("head", path)
+
+    def get(self, path: str, *, options: Any = None) -> Any:
+        return self._ask("get", path, options=options)
+
+    def list(
+        self, prefix: str | None = None, *, offset: str | None = None, chunk_size: int = 50
+    ) -> Any:
+        return self._ask("list", prefix, offset=offset, chunk_size=chunk_size)
 
 
 def finish(store: Any, *steps: int) -> None:

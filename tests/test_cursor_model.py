@@ -31,6 +31,7 @@ import ckptstream
 from ckptstream import Checkpoint, CheckpointStream
 from ckptstream._cursor import Record
 from ckptstream._cursor._file import CursorFile
+from ckptstream._stream._ledger import WATCHED_FINISHED
 from ckptstream.testing import ManualWatcher
 
 INTERVAL = 100.0  # seconds between two deliveries, where they are asked for
@@ -41,7 +42,9 @@ MANY = 150  # on one
 
 Key = tuple[str, str]  # the name and the generation of a checkpoint
 
-steps = st.integers(1, 4)
+# Nobody tells of them by name: of more than these, a rewritten one is found by the safety look.
+STEPS = range(1, WATCHED_FINISHED + 1)
+steps = st.sampled_from(STEPS)
 
 
 class Disk:
@@ -253,7 +256,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.disk.is_there)
     @rule(step=steps)
     def roll_back(self, step: int) -> None:
-        for later in range(step, 5):
+        for later in STEPS[step - 1 :]:
             self.disk.delete(later)
 
     @precondition(lambda self: not self.options["retries"])  # What comes back has failed 0 times.
@@ -473,7 +476,7 @@ class Machine(RuleBasedStateMachine):
         """
         if not self.disk.is_there:
             self.disk.move()
-        for step in range(1, 5):
+        for step in STEPS:
             self.finish(step)
         for _ in range(20):
             before = set(self.known.done)
@@ -650,3 +653,18 @@ def test_written_again_before_its_turn(backend: str) -> None:
         (run,) = machine.stream.status().runs
 
         assert [(2, True)] == [(missed.step, missed.finished) for missed in run.missed]
+
+
+@BOTH
+@pytest.mark.parametrize("passes", range(5))
+def test_a_look_that_nobody_waited_for(backend: str, passes: int) -> None:
+    """
+    What it found long ago puts off no look.
+    """
+    with history(backend) as machine:
+        machine.half(1)
+        machine.cancel(passes)
+        machine.finish(1)
+        machine.take(1, passes=True)
+
+        assert [1] == [checkpoint.step for checkpoint in machine.out.values()]

@@ -99,7 +99,7 @@ class Flight(Generic[T]):
             first: Before the looks that have not begun yet.
         """
         assert self.watcher is not None
-        self.job = Job(look, self._lane, remote=self.remote)
+        self.job = Job(look, self._lane, remote=self.remote, clock=self.watcher.clock)
         self.watcher.submit(self.job, partial(_tell, weakref.ref(passenger)), first=first)
 
     def take_disturbed(self) -> bool:
@@ -155,6 +155,20 @@ class Flight(Generic[T]):
         """
         assert self.job is not None
         return moment - self.job.began_at if moment < self.job.ended_at else math.inf
+
+    def landed(self, now: float) -> tuple[float, float]:
+        """
+        When the result came, for which nobody may have asked for long.
+
+        Args:
+            now: The time, on the event loop's clock.
+
+        Returns:
+            On the look's own clock, and on the event loop's.
+        """
+        assert self.watcher is not None
+        assert self.job is not None
+        return self.job.landed_at, now - (self.watcher.clock() - self.job.landed_at)
 
     def take(self) -> T:
         """The result of the look, or raise what it raised. Only when there is one."""

@@ -51,13 +51,13 @@ class Ledger:
         # The generation of each name that was queued, delivered or passed over, also of those
         # that are gone: a directory that vanishes and comes back brings nothing new.
         self._accepted: dict[str, str | None] = {}
-        self._first = -math.inf  # when the first look was made, on its own clock
+        self._first = -math.inf  # when the first look ended, on its own clock
         self._first_settling: frozenset[str] = frozenset()
         # Entries that had settled since before this moment were there at the first look.
         self._baseline = -math.inf
         self._baseline_due = options.skip_existing
 
-    def merge(self, look: Look, judged: Collection[str], seen: Moment, clock: float) -> None:
+    def merge(self, look: Look, judged: Collection[str], seen: Moment, ended: float) -> None:
         """
         Enter what a look found.
 
@@ -65,7 +65,7 @@ class Ledger:
             look: Its result.
             judged: Names that it was told to look into.
             seen: When it was made.
-            clock: The time now, on the look's clock.
+            ended: When it ended, on its own clock.
         """
         first, self.fresh = not self.looked, ()
         if look.claim is not None:
@@ -90,7 +90,7 @@ class Ledger:
             if name in self.queue.waiting and self.entries[name].missing is None:
                 self.queue.waiting[name].verified = seen
         if first:
-            self._first, self._first_settling = clock, frozenset(look.settling)
+            self._first, self._first_settling = ended, frozenset(look.settling)
         self._decide(finds, look, seen)
         if self.holding:
             self._hold(look, judged)

@@ -173,6 +173,7 @@ class Pattern:
         """
         if not self.flight.has_landed:
             return None
+        _, now = self.flight.landed(now)
         try:
             matches = self.flight.take()
         except BaseException:

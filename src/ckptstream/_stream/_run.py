@@ -220,7 +220,7 @@ class Run:
         """
         if not self.flight.has_landed or self.flight.take_stale():
             return None
-        assert self.flight.watcher is not None
+        ended, now = self.flight.landed(now)
         if self.flight.age_at(asked.moment) < _BRIEF:  # It serves that call, too.
             self._moment = self._moment._replace(call=asked.call)
         try:
@@ -237,7 +237,7 @@ class Run:
         self.sight = self.sight.after(result, now)
         self._looked = self._moment._replace(ended=time.monotonic())
         if not nothing_new:
-            self.ledger.merge(result, self._hints.judged, self._looked, self.flight.watcher.clock())
+            self.ledger.merge(result, self._hints.judged, self._looked, ended)
         self._ground = result.ground
         if result.trouble is None:
             self._hints.spend()

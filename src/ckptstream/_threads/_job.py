@@ -27,12 +27,13 @@ class Job(Generic[T]):
         lane: Names what the call depends on, such as a mount point. Asked in a worker thread, and
             only when so many calls hang that those on the same lane must be held back.
         remote: Whether it waits for a server, in a thread that most of the time does nothing.
+        clock: What `landed_at` is told by, in that thread.
     """
 
     __slots__ = (
-        *("_ask_lane", "_dropped", "_error", "_function", "_mailbox", "_notify", "_result"),
-        *("alive_at", "began_at", "done", "ended_at", "held", "kept_waiting", "lane", "remote"),
-        "started",
+        *("_ask_lane", "_clock", "_dropped", "_error", "_function", "_mailbox", "_notify"),
+        *("_result", "alive_at", "began_at", "done", "ended_at", "held", "kept_waiting"),
+        *("landed_at", "lane", "remote", "started"),
     )
 
     def __init__(
@@ -41,8 +42,10 @@ class Job(Generic[T]):
         lane: Callable[[], str],
         *,
         remote: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.remote = remote
+        self._clock = clock
         self._function = function
         self._result: T | None = None
         self._error: BaseException | None = None
@@ -56,6 +59,7 @@ class Job(Generic[T]):
         self.held = False  # back, since enough calls hang where this one goes
         self.began_at = math.inf  # by time.monotonic
         self.ended_at = math.inf
+        self.landed_at = math.inf  # the same moment, on the clock that was given
         self.alive_at = time.monotonic()
         self.kept_waiting: Callable[[], bool] = lambda: False
 
@@ -118,7 +122,7 @@ class Job(Generic[T]):
             self._result = self._function(self.alive)
         except BaseException as error:  # It is raised in the event loop, by take().
             self._error = error
-        self.ended_at = time.monotonic()
+        self.ended_at, self.landed_at = time.monotonic(), self._clock()
         del self._function  # The result may be kept for long, but not what the call referred to.
         if self._dropped:
             self.drop()  # Again: it may have come before the result.

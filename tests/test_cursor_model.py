@@ -615,6 +615,26 @@ def test_fails_when_it_is_unfinished_again(backend: str) -> None:
 
 
 @BOTH
+def test_fails_when_another_one_is_half_there(backend: str) -> None:
+    """
+    What cannot be tried again is missed.
+    """
+    with history(backend, 1, retries=2) as machine:
+        machine.take(1, passes=False)
+        machine.disk.path(1).rename(machine.disk.run.with_name("the first one"))
+        machine.half(1)
+        machine.touch()
+        machine.take(1, passes=False)
+        ((key, checkpoint),) = machine.out.items()
+        machine.fail(key, checkpoint)
+        machine.finish(1)
+        machine.take(1, passes=True)
+        (run,) = machine.stream.status().runs
+
+        assert [(1, True)] == [(missed.step, missed.finished) for missed in run.missed]
+
+
+@BOTH
 @pytest.mark.parametrize("killed", [False, True])
 def test_fails_again_after_a_restart(backend: str, killed: bool) -> None:
     """

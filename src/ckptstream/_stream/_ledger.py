@@ -256,9 +256,7 @@ class Ledger:
         """Whether it can be delivered again. If not, it is missed, or is found when it is whole."""
         if self._is_seen(queued) or self.queue.keeps(queued):
             return True
-        self._forget(queued)
-        if queued.name not in self.unfinished:
-            self.outcomes.miss(queued.name, queued.entry.generation, queued.entry.step)
+        self._part_with(queued)
         return False
 
     def _is_seen(self, queued: Queued) -> bool:
@@ -266,9 +264,13 @@ class Ledger:
         entry, generation = self.entries.get(queued.name), queued.entry.generation
         return entry is not None and entry.missing is None and entry.generation == generation
 
-    def _forget(self, queued: Queued) -> None:
-        if self._accepted.get(queued.name) == queued.entry.generation:
-            del self._accepted[queued.name]  # Should it be found again, it is new.
+    def _part_with(self, queued: Queued) -> None:
+        """It cannot be delivered. Unless what is there may become whole as it was, it is missed."""
+        name, lost, there = queued.name, queued.entry, self.entries.get(queued.name)
+        if self._accepted.get(name) == lost.generation:
+            del self._accepted[name]  # Should it be found again, it is new.
+        if there is None or there.generation != lost.generation:
+            self.outcomes.miss(name, lost.generation, lost.step)
 
     def give_up(self, queued: Queued) -> None:
         """What was kept is not kept any more."""
@@ -276,10 +278,7 @@ class Ledger:
             self.queue.unkeep(queued)  # The run is not there: nobody knows, as without a pin.
         elif self.queue.has(queued):
             self.queue.take_out(queued.key)
-            self._forget(queued)
-            entry, lost = self.entries.get(queued.name), queued.entry
-            if entry is None or entry.generation != lost.generation:  # Else it may be whole again.
-                self.outcomes.miss(queued.name, lost.generation, lost.step)
+            self._part_with(queued)
 
     def give_up_kept(self) -> None:
         """Nothing of this run is delivered any more."""

@@ -123,7 +123,8 @@ class Job(Generic[T]):
         except BaseException as error:  # It is raised in the event loop, by take().
             self._error = error
         self.ended_at, self.landed_at = time.monotonic(), self._clock()
-        del self._function  # The result may be kept for long, but not what the call referred to.
+        # The result may be kept for long, but not what the call referred to.
+        del self._function, self._clock
         if self._dropped:
             self.drop()  # Again: it may have come before the result.
         self.done = True

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from observing import until
 from steering import HeldWatcher, failing, half_save, run_status, steps, virtual
 
 from ckptstream import follow
@@ -97,6 +98,27 @@ async def test_after_the_last_of_a_backlog_it_says_that_it_waits(
     assert [1] == await steps(stream, watcher)
 
     assert "waiting for the next checkpoint" == told(records, logging.INFO, run)[-1]
+
+
+@pytest.mark.parametrize("finished", [1, 2, 5])
+async def test_after_a_backlog_that_took_long_it_says_what_it_waits_for(
+    run: Path, records: list[logging.LogRecord], finished: int
+) -> None:
+    """
+    What was found while the evaluation of another one went on.
+    """
+    for step in range(finished):
+        save(run, step)
+    half_save(run, 100)
+    waits = "waiting for checkpoint-100: trainer_state.json is not whole"
+    async with follow(run) as stream:
+        for step in range(finished):
+            assert step == (await anext(stream)).step
+            await anyio.sleep(0.03)  # A look that was made before counts as fresh for 0.02 s.
+        async with anyio.create_task_group() as group:
+            group.start_soon(anext, stream)
+            await until(lambda: waits in told(records, logging.INFO, run))
+            group.cancel_scope.cancel()
 
 
 async def test_the_end_is_one_record(

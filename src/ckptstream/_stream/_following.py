@@ -101,7 +101,7 @@ class Following:
             return
         laden = run in self._offers.laden or run.queue.waiting or run.queue.retrying
         busy = run.flight.looking or laden or self._unsealed
-        if run.told.reason and not (news or busy):
+        if run.told.waits and not (news or busy):
             return  # As most often, where runs are polled.
         self._sort(run, now)
         if run.sight.look.found_no_directory and not run.named:
@@ -232,6 +232,7 @@ class Following:
         queued = run.queue.candidate()
         assert queued is not None
         run.ledger.outcomes.deliver(queued, now)
+        run.told.waits = False
         self._offers.requeue(run, now)
         self._agenda.touch(run)
         return queued

@@ -39,7 +39,7 @@ def report(run: Run) -> None:
     told, look = run.told, run.sight.look
     waits = run.queue.candidate() is None or run.pinning.blocks
     if run.flight.hangs is not None or look.trouble is not None or waits:
-        reason = waiting_for(run)
+        reason, told.waits = waiting_for(run), True
         if reason != told.reason:
             told.reason = reason
             logger.info("%s: %s", printable(run.directory), printable(reason))

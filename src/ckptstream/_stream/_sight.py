@@ -67,8 +67,17 @@ def landed(flight: Flight[Look], named: bool) -> Look:
 
 @dataclass(slots=True)
 class Told:
-    """What was logged of a run already: the last reason, warnings, how many were missed."""
+    """
+    What was logged of a run already.
 
+    Attributes:
+        waits: Whether what it waits for was, since it has delivered something.
+        reason: The last thing that it waited for.
+        warned: Warnings.
+        missed: How many were missed.
+    """
+
+    waits: bool = False
     reason: str = ""
     warned: frozenset[str] = frozenset()
     missed: int = 0

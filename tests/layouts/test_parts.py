@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -356,6 +357,20 @@ def test_trap_5_an_upload_publishes_the_marker_first(tmp_path: Path) -> None:
     missing = str(run.judge("step-5").missing)
     assert "__0_0.distcp is newer than .metadata: waits until it has settled" in missing
     assert run.judge("step-5", settled=True).missing is None
+
+
+@pytest.mark.parametrize("digits", [20, 241, 5000])
+def test_trap_5_metadata_names_what_can_be_no_file(tmp_path: Path, digits: int) -> None:
+    """
+    Trap 5: a name that is longer than any rank's is not asked for, and no crash.
+    """
+    run = Run(tmp_path, resolve("dcp"), rename_is_atomic=False)
+    file = f"__{'1' * digits}_0.distcp"
+    write(tmp_path / "step-5/__0_0.distcp", at=100)
+    write(tmp_path / "step-5/.metadata", pickle.dumps(["__0_0.distcp", file]), at=101)
+
+    missing = run.judge("step-5", settled=True).missing
+    assert (f"no {file}" in str(missing)) is (missing is not None) is (digits == 20)
 
 
 @pytest.mark.parametrize("layout", ["olmo", "t5x", "flax"])

@@ -16,7 +16,7 @@ _INDEX = ".index.json"
 _PART = re.compile(r"(.+)-[0-9]{5,}-of-[0-9]{5,}(\.safetensors|\.bin)", re.DOTALL)
 _INDEX_LIMIT = 32 * 2**20
 _METADATA_LIMIT = 32 * 2**20
-_DATA_FILE = re.compile(rb"__[0-9]+_[0-9]+\.distcp")
+_DATA_FILE = re.compile(rb"__[0-9]{1,20}_[0-9]{1,20}\.distcp")
 _DIGITS = str.maketrans("123456789", "0" * 9)
 
 

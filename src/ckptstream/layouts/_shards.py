@@ -72,25 +72,26 @@ class Manifest:
         content = read_json(evidence.head(name, _INDEX_LIMIT))
         if content is None:
             return f"{name} is not whole"
-        shards = _shards(content)
-        found = [stat for shard in shards if (stat := evidence.stat(shard)) is not None]
-        if not shards or len(found) < len(shards):
-            absent = (shard for shard in shards if evidence.stat(shard) is None)
-            return f"no {next(absent, 'shards')}"
-        unnamed = newer_than(name, sorted({*subject.data} - {*shards}), evidence)
+        # Of those beside it alone: it could name any path, or what is none.
+        shards, there = _shards(content), {*subject.data}
+        absent = (shard for shard in shards if shard not in there)
+        lacking = next(absent, None if shards else "shards")
+        if lacking is not None:
+            return f"no {lacking}"
+        unnamed = newer_than(name, sorted(there.difference(shards)), evidence)
         if unnamed is not None:
             return f"{unnamed} is newer than {name}"
+        stats = map(evidence.stat, shards)
         # Shards hold more than their weights, never less.
-        if sum(stat.size for stat in found) < _total_size(content):
+        if sum(stat.size for stat in stats if stat is not None) < _total_size(content):
             return f"{name} counts more than its shards hold"
         return None
 
 
 def _total_size(content: dict[str, object]) -> float:
     metadata = content.get("metadata")
-    size = (
-        cast("dict[str, object]", metadata).get("total_size") if isinstance(metadata, dict) else 0
-    )
+    found = cast("dict[str, object]", metadata) if isinstance(metadata, dict) else {}
+    size = found.get("total_size")
     return size if isinstance(size, (int, float)) else 0
 
 

@@ -359,6 +359,24 @@ def test_trap_5_an_upload_publishes_the_marker_first(tmp_path: Path) -> None:
     assert run.judge("step-5", settled=True).missing is None
 
 
+@pytest.mark.parametrize("layout", ["levanter", "auto"])
+@pytest.mark.parametrize("array", ["w", "layers/stacked/attn/q_proj/weight/c/0"])
+def test_trap_1_however_deep_the_data_lies(tmp_path: Path, layout: str, array: str) -> None:
+    """
+    Trap 1: saved again in place, an array is newer than the last save's marker.
+    """
+    run = Run(tmp_path, resolve(layout))
+    write(tmp_path / "step-5/metadata.json", b'{"step": 5}', at=101)
+    write(tmp_path / f"step-5/model/{array}/zarr.json", at=100)
+    assert run.judge("step-5").missing is None
+    write(tmp_path / f"step-5/model/{array}/0", at=102)
+
+    expected = f"model/{array}/0 is newer than metadata.json: waits until it has settled"
+    newcomer = Run(tmp_path, resolve(layout))
+    assert expected == newcomer.judge("step-5").missing
+    assert newcomer.judge("step-5", settled=True).missing is None
+
+
 @pytest.mark.parametrize("digits", [20, 241, 5000])
 def test_trap_5_metadata_names_what_can_be_no_file(tmp_path: Path, digits: int) -> None:
     """

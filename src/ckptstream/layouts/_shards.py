@@ -132,15 +132,20 @@ class Stored:
 
     def lacking(self, subject: Subject) -> str | None:
         """The first file that is not there."""
-        evidence = subject.evidence
         for path in subject.find(self.path):
-            directory = path.rpartition("/")[0]
-            there = evidence.list(directory)
-            # The names stand behind all that describes the tensors.
-            for name in _data_files(evidence.tail(path, _METADATA_LIMIT) or b""):
-                if name not in there:
-                    return f"no {subject.short(f'{directory}/{name}')}"
+            lacking = missing_stored(path, subject.evidence)
+            if lacking is not None:
+                return f"no {subject.short(lacking)}"
         return None
+
+
+def missing_stored(path: str, evidence: Evidence) -> str | None:
+    """The first file that DCP's `.metadata` at *path* asks for in vain, or None."""
+    directory = path.rpartition("/")[0]
+    there = evidence.list(directory)
+    # The names stand behind all that describes the tensors.
+    names = _data_files(evidence.tail(path, _METADATA_LIMIT) or b"")
+    return next((f"{directory}/{name}" for name in names if name not in there), None)
 
 
 def _data_files(pickled: bytes) -> list[str]:

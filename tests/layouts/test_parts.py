@@ -377,6 +377,42 @@ def test_trap_1_however_deep_the_data_lies(tmp_path: Path, layout: str, array: s
     assert newcomer.judge("step-5", settled=True).missing is None
 
 
+@pytest.mark.parametrize("absent", ["model-00001-of-00002", "model-00002-of-00002"])
+def test_trap_2_what_a_deletion_leaves_of_a_model(tmp_path: Path, absent: str) -> None:
+    """
+    Trap 2: LLaMA-Factory's shards lie one level below its marker, which may be deleted after them.
+    """
+    names = [f"model-0000{number}-of-00002" for number in (1, 2)]
+    for name in names:
+        write(tmp_path / f"checkpoint-5/model/{name}.safetensors", TENSORS, at=100)
+    index = {"weight_map": {name: f"{name}.safetensors" for name in names}}
+    write(tmp_path / "checkpoint-5/model/model.safetensors.index.json", json.dumps(index), at=100)
+    for name, content in (("metadata.json", "{}"), ("CHECKPOINT_COMPLETE", "")):
+        write(tmp_path / f"checkpoint-5/{name}", content, at=101)
+    assert Run(tmp_path, resolve("auto")).judge("checkpoint-5").missing is None
+
+    (tmp_path / f"checkpoint-5/model/{absent}.safetensors").unlink()
+
+    newcomer = Run(tmp_path, resolve("auto"))
+    assert f"no {absent}.safetensors" == newcomer.judge("checkpoint-5", settled=True).missing
+
+
+def test_trap_5_llamafactorys_ranks_come_after_the_marker(tmp_path: Path) -> None:
+    """
+    Trap 5: with FSDP2 its model is DCP's, whose `.metadata` names the ranks' files.
+    """
+    run = Run(tmp_path, resolve("llamafactory-v1"), rename_is_atomic=False)
+    write(tmp_path / "checkpoint-5/metadata.json", "{}", at=100)
+    write(tmp_path / "checkpoint-5/CHECKPOINT_COMPLETE", "", at=100)
+    files = ["__0_0.distcp", "__1_0.distcp"]
+    write(tmp_path / "checkpoint-5/model/.metadata", pickle.dumps(files), at=100)
+    write(tmp_path / "checkpoint-5/model/__0_0.distcp", at=100)
+    assert "no model/__1_0.distcp" == run.judge("checkpoint-5", settled=True).missing
+
+    write(tmp_path / "checkpoint-5/model/__1_0.distcp", at=100)
+    assert run.judge("checkpoint-5").missing is None
+
+
 @pytest.mark.parametrize("digits", [20, 241, 5000])
 def test_trap_5_metadata_names_what_can_be_no_file(tmp_path: Path, digits: int) -> None:
     """

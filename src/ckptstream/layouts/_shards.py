@@ -50,11 +50,19 @@ def _shards(index: dict[str, object]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Every file that an index of shards (`*.index.json`, its `weight_map`) names is there."""
+    """
+    Every file that an index of shards (`*.index.json`, its `weight_map`) names is there.
+
+    Args:
+        directory: Where it lies in the checkpoint; empty: in it itself.
+    """
+
+    directory: str = ""
 
     def lacking(self, subject: Subject) -> str | None:
         """The first file that is not there."""
-        return missing_shard(subject.name, subject.evidence)
+        where = f"{subject.name}/{self.directory}".rstrip("/")
+        return missing_shard(where, subject.evidence)
 
 
 @dataclass(frozen=True, slots=True)

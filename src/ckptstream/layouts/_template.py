@@ -90,7 +90,7 @@ def _uploaded_after(marker: str, name: str, evidence: Evidence) -> str | None:
     """That files are newer than the marker: an upload that began with it may go on."""
     if evidence.rename_is_atomic:
         return None
-    files = (path for path, _ in files_below(name, evidence, depth=1))
+    files = (path for path, _ in files_below(name, evidence))
     newer = newer_than(marker, files, evidence)
     if newer is None or evidence.settled(name):
         return None

@@ -205,6 +205,19 @@ def test_index(run: Run, content: str, expected: str | None) -> None:
     assert expected == run.judge(NAME).missing
 
 
+def test_index_with_an_endless_name(run: Run) -> None:
+    """
+    What it asks for is said, but not at any length.
+    """
+    save(run.root / NAME)
+    (run.root / NAME / "model.safetensors").rename(run.root / NAME / "a.safetensors")
+    write(run.root / NAME / "model.safetensors.index.json", index("x" * 2**20))
+
+    missing = str(run.judge(NAME).missing)
+    assert missing.startswith("no xxx")
+    assert len(missing) < 2000
+
+
 def test_index_of_a_former_save(run: Run) -> None:
     """
     An index beside the model in one file is left over.

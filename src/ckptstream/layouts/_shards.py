@@ -16,6 +16,7 @@ _INDEX = ".index.json"
 _PART = re.compile(r"(.+)-[0-9]{5,}-of-[0-9]{5,}(\.safetensors|\.bin)", re.DOTALL)
 _INDEX_LIMIT = 32 * 2**20
 _METADATA_LIMIT = 32 * 2**20
+_LONGEST = 1024  # bytes of a key; what is longer is no name, and shall fill no log
 _DATA_FILE = re.compile(rb"__[0-9]{1,20}_[0-9]{1,20}\.distcp")
 _DIGITS = str.maketrans("123456789", "0" * 9)
 
@@ -45,7 +46,8 @@ def _shards(index: dict[str, object]) -> list[str]:
     weights = index.get("weight_map")
     found = cast("dict[str, object]", weights).values() if isinstance(weights, dict) else ()
     lists = (cast("list[object]", each) if isinstance(each, list) else [each] for each in found)
-    return sorted({name for names in lists for name in names if isinstance(name, str)})
+    names = {name[:_LONGEST] for names in lists for name in names if isinstance(name, str)}
+    return sorted(names)
 
 
 @dataclass(frozen=True, slots=True)

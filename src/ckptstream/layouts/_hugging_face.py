@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ._files import newer_than, read_integer
+from ._files import is_directory, newer_than, read_integer
 from ._names import is_temporary, remember_few
 from ._protocol import Evidence
 from ._shards import missing_shard, missing_stored
@@ -84,8 +84,7 @@ class HuggingFace:
 
 
 def _unfinished_state(name: str, evidence: Evidence) -> str | None:
-    entry = evidence.stat(name)
-    if entry is None or not entry.is_directory:
+    if not is_directory(name, evidence):
         return "not a directory"
     path = f"{name}/{_STATE}"
     if evidence.stat(path) is None:
@@ -126,7 +125,7 @@ def _unsettled(name: str, model: Sequence[str], evidence: Evidence) -> str | Non
 def _unpublished(name: str, model: Sequence[str], evidence: Evidence) -> str | None:
     """What the model's directories lack, of which nothing in the checkpoint itself tells."""
     paths = () if evidence.rename_is_atomic else (f"{name}/{file}" for file in model)
-    directories = [path for path in paths if _is_directory(path, evidence)]
+    directories = [path for path in paths if is_directory(path, evidence)]
     for path in directories:
         inside = evidence.list(path)
         if ".metadata" not in inside and any(file.endswith(".distcp") for file in inside):
@@ -137,8 +136,3 @@ def _unpublished(name: str, model: Sequence[str], evidence: Evidence) -> str | N
     if not directories or evidence.settled(*directories):
         return None
     return f"waits until {directories[0].rpartition('/')[2]} has settled"
-
-
-def _is_directory(path: str, evidence: Evidence) -> bool:
-    stat = evidence.stat(path)
-    return stat is not None and stat.is_directory

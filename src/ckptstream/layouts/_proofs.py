@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .._model import FileStat
-from ._files import files_below, newer_than, read_integer, read_json
+from ._files import files_below, is_directory, newer_than, read_integer, read_json
 from ._footers import unfinished_file
 from ._protocol import Evidence
 from ._subject import Subject
@@ -90,8 +90,7 @@ def newer_data(marker: str, subject: Subject) -> str | None:
 def _data_files(subject: Subject) -> Iterator[str]:
     """The data, and of its directories all that lies below them."""
     for path in subject.data:
-        stat = subject.evidence.stat(path)
-        if stat is not None and stat.is_directory:
+        if is_directory(path, subject.evidence):
             yield from (below for below, _ in files_below(path, subject.evidence))
         else:
             yield path

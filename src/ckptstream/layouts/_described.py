@@ -9,14 +9,12 @@ from dataclasses import dataclass, field
 from .._model import FileStat
 from ._files import VANISHING, files_below, mark
 from ._names import is_temporary
-from ._pointers import Pointer
+from ._pointers import POINTER_LIMIT, Pointer
 from ._proofs import Holds, Proof, first_lacking
 from ._protocol import Evidence, Layout, Match
 from ._signs import Signs
 from ._stamps import read_stamp
 from ._subject import Subject, find
-
-_POINTER_LIMIT = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +159,7 @@ class Described:
 
     def _subject(self, name: str, evidence: Evidence, is_directory: bool) -> Subject:
         def pointing() -> list[Match]:
-            names = self.pointed(evidence.head(self.pointer, _POINTER_LIMIT) or b"")
+            names = self.pointed(evidence.head(self.pointer, POINTER_LIMIT) or b"")
             return [match for pointed in names if (match := self.match(pointed)) is not None]
 
         matches = (match for member in evidence.members if (match := self.match(member)))

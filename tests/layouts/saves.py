@@ -297,7 +297,7 @@ SAVES = (
         _in(
             "checkpoint-5",
             ("metadata.json", b'{"a": 1}', "no CHECKPOINT_COMPLETE"),
-            ("model.safetensors", TENSORS, "no CHECKPOINT_COMPLETE"),
+            ("model/model.safetensors", TENSORS, "no CHECKPOINT_COMPLETE"),
             ("dataloader/rank_0.pt", b"x", "no CHECKPOINT_COMPLETE"),
             ("CHECKPOINT_COMPLETE", b"", None),
         ),

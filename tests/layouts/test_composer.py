@@ -125,3 +125,15 @@ def test_a_directory_in_a_bucket(run: Run) -> None:
     point(run, name, at=1001)
 
     assert bucket.judge(name).missing is None
+
+
+@pytest.mark.parametrize("end", ["pt.lz4", "pt.zst", "pt.bz2", "tar.bz2", "tar.gz", "tgz"])
+def test_compressed(run: Run, end: str) -> None:
+    """
+    By whatever program, also one with a number in its name.
+    """
+    name = f"ep0-ba10-rank0.{end}"
+    write(run.root / name, b"compressed")
+
+    assert (name, 10) == run.layout.match(f"ep0-ba10-rank1.{end}")
+    assert ("composer", 10, None) == run.judge(name, settled=True)[:3]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,19 @@ def test_index(run: Run, content: str, expected: str | None) -> None:
     assert expected == run.judge(NAME).missing
 
 
+def test_index_with_an_endless_name(run: Run) -> None:
+    """
+    What it asks for is said, but not at any length.
+    """
+    save(run.root / NAME)
+    (run.root / NAME / "model.safetensors").rename(run.root / NAME / "a.safetensors")
+    write(run.root / NAME / "model.safetensors.index.json", index("x" * 2**20))
+
+    missing = str(run.judge(NAME).missing)
+    assert missing.startswith("no xxx")
+    assert len(missing) < 2000
+
+
 def test_index_of_a_former_save(run: Run) -> None:
     """
     An index beside the model in one file is left over.
@@ -235,6 +249,39 @@ def test_a_directory_is_no_straggler(run: Run) -> None:
     os.utime(run.root / NAME / "global_step5", (9e9, 9e9))
 
     assert run.judge(NAME).missing is None
+
+
+def test_trap_5_a_directory_comes_after_the_state(tmp_path: Path) -> None:
+    """
+    Trap 5: an upload in any order: FSDP's directory is whole when all is there that it names.
+    """
+    bucket = Run(tmp_path, HuggingFace(), rename_is_atomic=False)
+    write(tmp_path / NAME / "trainer_state.json", state(), at=100)
+    fsdp = tmp_path / NAME / "pytorch_model_fsdp_0"
+    for number, (path, lacking) in enumerate(
+        [
+            ("__0_0.distcp", "no pytorch_model_fsdp_0/.metadata"),
+            (".metadata", "no pytorch_model_fsdp_0/__1_0.distcp"),
+            ("__1_0.distcp", None),
+        ]
+    ):
+        content = pickle.dumps(["__0_0.distcp", "__1_0.distcp"]) if path == ".metadata" else b"x"
+        write(fsdp / path, content, at=100 + number)
+        assert lacking == bucket.judge(NAME, settled=True).missing
+    assert "waits until pytorch_model_fsdp_0 has settled" == bucket.judge(NAME).missing
+
+
+def test_trap_5_deepspeeds_ranks_come_after_the_state(tmp_path: Path) -> None:
+    """
+    Trap 5: of how many there are nothing tells but time; on a disk the state is the last.
+    """
+    bucket = Run(tmp_path, HuggingFace(), rename_is_atomic=False)
+    write(tmp_path / NAME / "trainer_state.json", state(), at=100)
+    write(tmp_path / NAME / "global_step5/zero_pp_rank_0_mp_rank_00_model_states.pt", at=90)
+
+    assert "waits until global_step5 has settled" == bucket.judge(NAME).missing
+    assert bucket.judge(NAME, settled=True).missing is None
+    assert Run(tmp_path, HuggingFace()).judge(NAME).missing is None
 
 
 def test_only_directories(run: Run) -> None:

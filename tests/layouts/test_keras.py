@@ -125,3 +125,17 @@ def test_what_is_no_shard(tmp_path: Path, name: str) -> None:
 
     verdict = Run(tmp_path, Auto()).judge(name, settled=True)
     assert ("keras", None) == (verdict.layout, verdict.missing)
+
+
+@pytest.mark.parametrize(
+    "name", ["a\0b", "\ud800", "../m-5_00000.weights.h5", "/etc/passwd", "x" * 300, 7]
+)
+def test_a_manifest_that_names_no_shard(sharded: Run, name: object) -> None:
+    """
+    Only what lies beside it is asked for: no crash, and nothing outside counts.
+    """
+    write(sharded.root.parent / "m-5_00000.weights.h5", HDF5)
+    write(sharded.root / NAME, json.dumps({"weight_map": {"a": name}}), at=1003)
+
+    expected = f"no {name}" if isinstance(name, str) else "no shards"
+    assert expected == sharded.judge(NAME, settled=True).missing

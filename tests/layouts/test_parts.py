@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import time
 from pathlib import Path
 
 import pytest
@@ -356,6 +358,86 @@ def test_trap_5_an_upload_publishes_the_marker_first(tmp_path: Path) -> None:
     missing = str(run.judge("step-5").missing)
     assert "__0_0.distcp is newer than .metadata: waits until it has settled" in missing
     assert run.judge("step-5", settled=True).missing is None
+
+
+@pytest.mark.parametrize("layout", ["levanter", "auto"])
+@pytest.mark.parametrize("array", ["w", "layers/stacked/attn/q_proj/weight/c/0"])
+def test_trap_1_however_deep_the_data_lies(tmp_path: Path, layout: str, array: str) -> None:
+    """
+    Trap 1: saved again in place, an array is newer than the last save's marker.
+    """
+    run = Run(tmp_path, resolve(layout))
+    write(tmp_path / "step-5/metadata.json", b'{"step": 5}', at=101)
+    write(tmp_path / f"step-5/model/{array}/zarr.json", at=100)
+    assert run.judge("step-5").missing is None
+    write(tmp_path / f"step-5/model/{array}/0", at=102)
+
+    expected = f"model/{array}/0 is newer than metadata.json: waits until it has settled"
+    newcomer = Run(tmp_path, resolve(layout))
+    assert expected == newcomer.judge("step-5").missing
+    assert newcomer.judge("step-5", settled=True).missing is None
+
+
+@pytest.mark.parametrize("absent", ["model-00001-of-00002", "model-00002-of-00002"])
+def test_trap_2_what_a_deletion_leaves_of_a_model(tmp_path: Path, absent: str) -> None:
+    """
+    Trap 2: LLaMA-Factory's shards lie one level below its marker, which may be deleted after them.
+    """
+    names = [f"model-0000{number}-of-00002" for number in (1, 2)]
+    for name in names:
+        write(tmp_path / f"checkpoint-5/model/{name}.safetensors", TENSORS, at=100)
+    index = {"weight_map": {name: f"{name}.safetensors" for name in names}}
+    write(tmp_path / "checkpoint-5/model/model.safetensors.index.json", json.dumps(index), at=100)
+    for name, content in (("metadata.json", "{}"), ("CHECKPOINT_COMPLETE", "")):
+        write(tmp_path / f"checkpoint-5/{name}", content, at=101)
+    assert Run(tmp_path, resolve("auto")).judge("checkpoint-5").missing is None
+
+    (tmp_path / f"checkpoint-5/model/{absent}.safetensors").unlink()
+
+    newcomer = Run(tmp_path, resolve("auto"))
+    assert f"no {absent}.safetensors" == newcomer.judge("checkpoint-5", settled=True).missing
+
+
+def test_trap_5_llamafactorys_ranks_come_after_the_marker(tmp_path: Path) -> None:
+    """
+    Trap 5: with FSDP2 its model is DCP's, whose `.metadata` names the ranks' files.
+    """
+    run = Run(tmp_path, resolve("llamafactory-v1"), rename_is_atomic=False)
+    write(tmp_path / "checkpoint-5/metadata.json", "{}", at=100)
+    write(tmp_path / "checkpoint-5/CHECKPOINT_COMPLETE", "", at=100)
+    files = ["__0_0.distcp", "__1_0.distcp"]
+    write(tmp_path / "checkpoint-5/model/.metadata", pickle.dumps(files), at=100)
+    write(tmp_path / "checkpoint-5/model/__0_0.distcp", at=100)
+    assert "no model/__1_0.distcp" == run.judge("checkpoint-5", settled=True).missing
+
+    write(tmp_path / "checkpoint-5/model/__1_0.distcp", at=100)
+    assert run.judge("checkpoint-5").missing is None
+
+
+@pytest.mark.parametrize("end", [".ckpt", ".ckpt-unfinished", "!"])
+@pytest.mark.parametrize("name", ["--=", "--step=1", "--"])
+def test_names_as_long_as_buckets_have_them(name: str, end: str) -> None:
+    """
+    Not each way to part a name is tried: NeMo's took a second for one of 1,024 characters.
+    """
+    began = time.process_time()
+    resolve("auto").match(f"{name * 400}"[: 1024 - len(end)] + end)
+
+    assert time.process_time() - began < 0.3
+
+
+@pytest.mark.parametrize("digits", [20, 241, 5000])
+def test_trap_5_metadata_names_what_can_be_no_file(tmp_path: Path, digits: int) -> None:
+    """
+    Trap 5: a name that is longer than any rank's is not asked for, and no crash.
+    """
+    run = Run(tmp_path, resolve("dcp"), rename_is_atomic=False)
+    file = f"__{'1' * digits}_0.distcp"
+    write(tmp_path / "step-5/__0_0.distcp", at=100)
+    write(tmp_path / "step-5/.metadata", pickle.dumps(["__0_0.distcp", file]), at=101)
+
+    missing = run.judge("step-5", settled=True).missing
+    assert (f"no {file}" in str(missing)) is (missing is not None) is (digits == 20)
 
 
 @pytest.mark.parametrize("layout", ["olmo", "t5x", "flax"])

@@ -258,3 +258,17 @@ def test_str() -> None:
     """
     assert "step_1000/DONE" == str(Template("step_{step}/DONE"))
     assert "Template(pattern='{step}')" == repr(Template("{step}"))
+
+
+@pytest.mark.parametrize("path", ["w", "model/w", "model/layers/0/w/0.0"])
+def test_trap_5_what_comes_after_the_marker_however_deep(tmp_path: Path, path: str) -> None:
+    """
+    Trap 5: where there is no atomic rename it may be an upload that began with the marker.
+    """
+    write(tmp_path / "step_5/DONE", at=100)
+    write(tmp_path / f"step_5/{path}", at=101)
+    run = Run(tmp_path, Template("step_{step}/DONE"), rename_is_atomic=False)
+
+    expected = f"{path} is newer than DONE: waits until it has settled"
+    assert expected == run.judge("step_5").missing
+    assert run.judge("step_5", settled=True).missing is None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import json
 import os
 import re
 import shutil
@@ -108,6 +109,20 @@ async def patient(
         found += await steps(stream, watcher)
         await anyio.sleep(LONG)
     return found + await steps(stream, watcher)
+
+
+@streams
+async def test_trap_4_a_pointer_that_has_grown_large(run: Path) -> None:
+    """
+    Trap 4: Ray's holds the metrics of all checkpoints that are kept, however many.
+    """
+    name = Path(save(run, 1, "ray")).name
+    results = [{"checkpoint_dir_name": name, "metrics": {"loss": "0" * 1000}}] * 6000
+    (run / "checkpoint_manager_snapshot.json").write_text(
+        json.dumps({"checkpoint_results": results, "latest_checkpoint_result": results[0]})
+    )
+
+    assert [None] == await all_at(run, "ray")
 
 
 EARLY = [save for save in SAVES if "/" in str(save.steps[0][0]) and save.steps[0][2] != "not there"]

@@ -178,10 +178,7 @@ RECIPES = {
     "keras_weights": Recipe(
         "ModelCheckpoint, model-{epoch}.weights.h5: two epochs, then again by a second process",
         "keras",
-        (
-            "keras_callbacks.py {run} 2 model-{{epoch}}.weights.h5",
-            "keras_callbacks.py {run} 2 model-{{epoch}}.weights.h5",
-        ),
+        ("keras_callbacks.py {run} 2 model-{{epoch}}.weights.h5",) * 2,
         ("keras", "h5py", "jax"),
         r"HDF5|empty|settled",
         Rules(r"write (model-(?P<step>\d+)\.weights\.h5)", r"(model-\d+\.weights\.h5)"),
@@ -190,10 +187,7 @@ RECIPES = {
     "keras_shards": Recipe(
         "save_weights in three shards: two saves, then both again by a second process",
         "keras-sharded",
-        (
-            "keras_shards.py {run} 2 model-{{step}}.weights.json",
-            "keras_shards.py {run} 2 model-{{step}}.weights.json",
-        ),
+        ("keras_shards.py {run} 2 model-{{step}}.weights.json",) * 2,
         ("keras", "h5py", "jax"),
         r"weights\.json|not there, only|HDF5|empty|settled",
         Rules(

@@ -9,6 +9,7 @@ from .._errors import CursorLocked
 from .._stores import Profile, Store
 from ..layouts import Verdict, judge
 from ..layouts._auto import NOBODY
+from ..layouts._pointers import POINTER_LIMIT
 from ._attempt import attempt
 from ._candidates import RELIST, Candidates, hinted, known, listed
 from ._evidence import StoreEvidence
@@ -16,7 +17,6 @@ from ._foreign import Place, foreign, unfinished
 from ._memory import Entry, Ground, Look, Request, Trouble, Witness
 from ._watching import Watching
 
-_POINTER_SIZE = 4 << 20  # bytes read of a pointer file at most
 _FEW = 3  # entries that are explained anew in each look
 _MANY = 100  # hints: so many new ones are not all among the newest
 
@@ -94,7 +94,7 @@ class _Looking:
         names, layouts = list[str](), self._request.pointers
         # Several frameworks have the same name for theirs.
         contents = {
-            pointer: self._store.pointer(pointer, _POINTER_SIZE)
+            pointer: self._store.pointer(pointer, POINTER_LIMIT)
             for pointer in dict.fromkeys(layout.pointer for layout in layouts)
         }
         for layout in layouts:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .._model import FileStat
-from ._files import files_below
+from ._files import VANISHING, files_below, mark
 from ._names import is_temporary
-from ._pointers import Pointer
+from ._pointers import POINTER_LIMIT, Pointer
 from ._proofs import Holds, Proof, first_lacking
 from ._protocol import Evidence, Layout, Match
 from ._signs import Signs
 from ._stamps import read_stamp
 from ._subject import Subject, find
-
-_POINTER_LIMIT = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +61,7 @@ class Described:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_names", re.compile(self.regex, re.DOTALL))
-        object.__setattr__(self, "_tag", f"{zlib.crc32(self.name.encode()):08x}")
+        object.__setattr__(self, "_tag", mark(self.name))
 
     def __str__(self) -> str:
         return f"{self.name}: {self.example}"
@@ -99,7 +96,7 @@ class Described:
         if not proofs:
             return "a directory, not a file" if self.file else "not a directory"
         if self._vanishing(name, evidence):
-            return "its files are vanishing: it is being deleted"
+            return VANISHING
         lacking = self.like.missing(name, evidence) if self.like is not None and kind else None
         return lacking or first_lacking(proofs, self._subject(name, evidence, kind))
 
@@ -162,7 +159,7 @@ class Described:
 
     def _subject(self, name: str, evidence: Evidence, is_directory: bool) -> Subject:
         def pointing() -> list[Match]:
-            names = self.pointed(evidence.head(self.pointer, _POINTER_LIMIT) or b"")
+            names = self.pointed(evidence.head(self.pointer, POINTER_LIMIT) or b"")
             return [match for pointed in names if (match := self.match(pointed)) is not None]
 
         matches = (match for member in evidence.members if (match := self.match(member)))
@@ -208,7 +205,7 @@ class Described:
         return known not in map(self._mark, self._telling(name, evidence))
 
     def _mark(self, path: str) -> str:
-        return f"{self._tag}{zlib.crc32(path.encode(errors='surrogateescape')):08x}"
+        return self._tag + mark(path)
 
 
 def _is_same(link: FileStat, other: FileStat | None, evidence: Evidence) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import cast
 
@@ -11,6 +12,7 @@ from .._model import FileStat
 from ._names import is_temporary
 from ._protocol import Evidence
 
+VANISHING = "its files are vanishing: it is being deleted"
 _DEPTH = 8  # below the checkpoint's own directory; symbolic links may form a loop
 
 
@@ -38,6 +40,17 @@ def read_integer(path: str, key: str, limit: int, evidence: Evidence) -> int | N
     end = b"\n}" if b"\n" in head else b"}"
     whole = (evidence.tail(path, 64) or b"").rstrip().endswith(end)
     return int(found[1]) if found and whole else None
+
+
+def is_directory(path: str, evidence: Evidence) -> bool:
+    """Whether it is there, and a directory."""
+    stat = evidence.stat(path)
+    return stat is not None and stat.is_directory
+
+
+def mark(path: str) -> str:
+    """A short word for a path, by which a generation tells which file it is of."""
+    return f"{zlib.crc32(path.encode(errors='surrogateescape')):08x}"
 
 
 def newer_than(marker: str, files: Iterable[str], evidence: Evidence) -> str | None:

@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ._files import newer_than, read_integer
+from ._files import is_directory, newer_than, read_integer
 from ._names import is_temporary, remember_few
 from ._protocol import Evidence
-from ._shards import missing_shard
+from ._shards import missing_shard, missing_stored
 
 _NAME = re.compile(r"checkpoint-([0-9]+)")
 _STATE = "trainer_state.json"
@@ -36,10 +36,13 @@ class HuggingFace:
 
     A checkpoint is a directory `checkpoint-1000` that fills up under its final name.
     `trainer_state.json` is the last file of the first rank; nothing waits for the other ranks. A
-    checkpoint saved again still holds the last save's.
+    checkpoint saved again still holds the last save's. An upload may begin with it: where there is
+    no atomic rename, what lies in directories (FSDP's `pytorch_model_fsdp_0`, DeepSpeed's
+    `global_step1000`) must be whole, too, as far as it tells, and have settled.
 
     Source: huggingface/transformers `src/transformers/trainer.py` (`_save_checkpoint`),
-    `trainer_callback.py` (`TrainerState.save_to_json`), `modeling_utils.py` (`save_pretrained`).
+    `trainer_callback.py` (`TrainerState.save_to_json`), `modeling_utils.py` (`save_pretrained`);
+    huggingface/accelerate `src/accelerate/utils/fsdp_utils.py` (`save_fsdp_model`).
     """
 
     def __str__(self) -> str:
@@ -63,7 +66,8 @@ class HuggingFace:
         model = _model(evidence.list(name))
         if not model:
             return "no model files"
-        return missing_shard(name, evidence) or _unsettled(name, model, evidence)
+        lacking = missing_shard(name, evidence) or _unsettled(name, model, evidence)
+        return lacking or _unpublished(name, model, evidence)
 
     def generation(self, name: str, evidence: Evidence) -> str | None:
         """The fingerprint of `trainer_state.json`."""
@@ -80,8 +84,7 @@ class HuggingFace:
 
 
 def _unfinished_state(name: str, evidence: Evidence) -> str | None:
-    entry = evidence.stat(name)
-    if entry is None or not entry.is_directory:
+    if not is_directory(name, evidence):
         return "not a directory"
     path = f"{name}/{_STATE}"
     if evidence.stat(path) is None:
@@ -117,3 +120,19 @@ def _unsettled(name: str, model: Sequence[str], evidence: Evidence) -> str | Non
     if newer is None or evidence.settled(state, *files):
         return None
     return f"{newer.rpartition('/')[2]} is newer than {_STATE}: waits until it has settled"
+
+
+def _unpublished(name: str, model: Sequence[str], evidence: Evidence) -> str | None:
+    """What the model's directories lack, of which nothing in the checkpoint itself tells."""
+    paths = () if evidence.rename_is_atomic else (f"{name}/{file}" for file in model)
+    directories = [path for path in paths if is_directory(path, evidence)]
+    for path in directories:
+        inside = evidence.list(path)
+        if ".metadata" not in inside and any(file.endswith(".distcp") for file in inside):
+            return f"no {path.removeprefix(f'{name}/')}/.metadata"
+        lacking = missing_stored(f"{path}/.metadata", evidence)
+        if lacking is not None:
+            return f"no {lacking.removeprefix(f'{name}/')}"
+    if not directories or evidence.settled(*directories):
+        return None
+    return f"waits until {directories[0].rpartition('/')[2]} has settled"

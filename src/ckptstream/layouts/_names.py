@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Hashable
 from functools import lru_cache
 from typing import TypeVar, cast
 
-Search = TypeVar("Search", bound=Callable[..., object])
+_Search = TypeVar("_Search", bound=Callable[..., object])
 
-FEW = 64  # names in a directory, of which what was found is remembered
+_FEW = 64  # names in a directory, of which what was found is remembered
 
 _TEMPORARY = re.compile(
     r"""
@@ -44,7 +44,7 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def remember_few(search: Search) -> Search:
+def remember_few(search: _Search) -> _Search:
     """
     Have *search* remember what it found among names, its first argument, if they are few.
 
@@ -53,8 +53,8 @@ def remember_few(search: Search) -> Search:
     remembering = lru_cache(maxsize=1000)(search)
 
     def found(names: Collection[str], *others: Hashable) -> object:
-        if isinstance(names, tuple) and len(names) <= FEW:
+        if isinstance(names, tuple) and len(names) <= _FEW:
             return remembering(names, *others)
         return search(names, *others)
 
-    return cast("Search", found)
+    return cast("_Search", found)

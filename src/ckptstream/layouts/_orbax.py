@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from ._files import largest_file, newer_than, read_integer, read_json
+from ._files import VANISHING, is_directory, largest_file, newer_than, read_integer, read_json
 from ._names import is_temporary
 from ._protocol import Evidence
 
@@ -57,11 +57,10 @@ class Orbax:
 
     def missing(self, name: str, evidence: Evidence) -> str | None:
         """The marker, else the commit stamp, else an atomic rename and settled files."""
-        entry = evidence.stat(name)
-        if entry is None or not entry.is_directory:
+        if not is_directory(name, evidence):
             return "not a directory"
         if self._vanishing(name, evidence):
-            return "its files are vanishing: it is being deleted"
+            return VANISHING
         if evidence.stat(f"{name}/{_MARKER}") is not None:
             return None if evidence.rename_is_atomic else _unpublished(name, evidence)
         if evidence.stat(f"{name}/{_METADATA}") is not None:
@@ -180,6 +179,5 @@ def _own_files_in(directory: str, evidence: Evidence) -> Iterator[str]:
 
 def _items(name: str, evidence: Evidence) -> Iterator[str]:
     for item in sorted(evidence.list(name))[:_ITEMS]:
-        stat = evidence.stat(f"{name}/{item}")
-        if stat is not None and stat.is_directory:
+        if is_directory(f"{name}/{item}", evidence):
             yield item

@@ -9,6 +9,7 @@ from typing import cast
 
 from ._files import read_json
 
+POINTER_LIMIT = 8 * 2**20  # bytes that are read: Ray's holds the metrics of every checkpoint
 _TEXT_LIMIT = 4096
 
 

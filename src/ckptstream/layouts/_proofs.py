@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from .._model import FileStat
-from ._files import newer_than, read_integer, read_json
+from ._files import files_below, is_directory, newer_than, read_integer, read_json
 from ._footers import unfinished_file
 from ._protocol import Evidence
 from ._subject import Subject
@@ -79,8 +79,7 @@ def newer_data(marker: str, subject: Subject) -> str | None:
     if subject.renewed and newer_than(marker, (subject.own or "",), evidence) is not None:
         # No straggler, and no copy: it was whole before.
         return f"{subject.short(marker)} is of the last save"
-    files = [path for path in subject.data if not _is_directory(path, subject)]
-    newer = newer_than(marker, files, evidence)
+    newer = newer_than(marker, _data_files(subject), evidence)
     # As `Settled` asks it, so that one interval proves both.
     if newer is None or Settled().lacking(subject) is None:
         return None
@@ -88,9 +87,13 @@ def newer_data(marker: str, subject: Subject) -> str | None:
     return f"{newer} is newer than {marker}: waits until it has settled"
 
 
-def _is_directory(path: str, subject: Subject) -> bool:
-    stat = subject.evidence.stat(path)
-    return stat is not None and stat.is_directory
+def _data_files(subject: Subject) -> Iterator[str]:
+    """The data, and of its directories all that lies below them."""
+    for path in subject.data:
+        if is_directory(path, subject.evidence):
+            yield from (below for below, _ in files_below(path, subject.evidence))
+        else:
+            yield path
 
 
 @dataclass(frozen=True, slots=True)

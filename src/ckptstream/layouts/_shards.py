@@ -16,7 +16,8 @@ _INDEX = ".index.json"
 _PART = re.compile(r"(.+)-[0-9]{5,}-of-[0-9]{5,}(\.safetensors|\.bin)", re.DOTALL)
 _INDEX_LIMIT = 32 * 2**20
 _METADATA_LIMIT = 32 * 2**20
-_DATA_FILE = re.compile(rb"__[0-9]+_[0-9]+\.distcp")
+_LONGEST = 1024  # bytes of a key; what is longer is no name, and shall fill no log
+_DATA_FILE = re.compile(rb"__[0-9]{1,20}_[0-9]{1,20}\.distcp")
 _DIGITS = str.maketrans("123456789", "0" * 9)
 
 
@@ -45,16 +46,25 @@ def _shards(index: dict[str, object]) -> list[str]:
     weights = index.get("weight_map")
     found = cast("dict[str, object]", weights).values() if isinstance(weights, dict) else ()
     lists = (cast("list[object]", each) if isinstance(each, list) else [each] for each in found)
-    return sorted({name for names in lists for name in names if isinstance(name, str)})
+    names = {name[:_LONGEST] for names in lists for name in names if isinstance(name, str)}
+    return sorted(names)
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Every file that an index of shards (`*.index.json`, its `weight_map`) names is there."""
+    """
+    Every file that an index of shards (`*.index.json`, its `weight_map`) names is there.
+
+    Args:
+        directory: Where it lies in the checkpoint; empty: in it itself.
+    """
+
+    directory: str = ""
 
     def lacking(self, subject: Subject) -> str | None:
         """The first file that is not there."""
-        return missing_shard(subject.name, subject.evidence)
+        where = f"{subject.name}/{self.directory}".rstrip("/")
+        return missing_shard(where, subject.evidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +82,26 @@ class Manifest:
         content = read_json(evidence.head(name, _INDEX_LIMIT))
         if content is None:
             return f"{name} is not whole"
-        shards = _shards(content)
-        found = [stat for shard in shards if (stat := evidence.stat(shard)) is not None]
-        if not shards or len(found) < len(shards):
-            absent = (shard for shard in shards if evidence.stat(shard) is None)
-            return f"no {next(absent, 'shards')}"
-        unnamed = newer_than(name, sorted({*subject.data} - {*shards}), evidence)
+        # Of those beside it alone: it could name any path, or what is none.
+        shards, there = _shards(content), {*subject.data}
+        absent = (shard for shard in shards if shard not in there)
+        lacking = next(absent, None if shards else "shards")
+        if lacking is not None:
+            return f"no {lacking}"
+        unnamed = newer_than(name, sorted(there.difference(shards)), evidence)
         if unnamed is not None:
             return f"{unnamed} is newer than {name}"
+        stats = map(evidence.stat, shards)
         # Shards hold more than their weights, never less.
-        if sum(stat.size for stat in found) < _total_size(content):
+        if sum(stat.size for stat in stats if stat is not None) < _total_size(content):
             return f"{name} counts more than its shards hold"
         return None
 
 
 def _total_size(content: dict[str, object]) -> float:
     metadata = content.get("metadata")
-    size = (
-        cast("dict[str, object]", metadata).get("total_size") if isinstance(metadata, dict) else 0
-    )
+    found = cast("dict[str, object]", metadata) if isinstance(metadata, dict) else {}
+    size = found.get("total_size")
     return size if isinstance(size, (int, float)) else 0
 
 
@@ -131,15 +142,20 @@ class Stored:
 
     def lacking(self, subject: Subject) -> str | None:
         """The first file that is not there."""
-        evidence = subject.evidence
         for path in subject.find(self.path):
-            directory = path.rpartition("/")[0]
-            there = evidence.list(directory)
-            # The names stand behind all that describes the tensors.
-            for name in _data_files(evidence.tail(path, _METADATA_LIMIT) or b""):
-                if name not in there:
-                    return f"no {subject.short(f'{directory}/{name}')}"
+            lacking = missing_stored(path, subject.evidence)
+            if lacking is not None:
+                return f"no {subject.short(lacking)}"
         return None
+
+
+def missing_stored(path: str, evidence: Evidence) -> str | None:
+    """The first file that DCP's `.metadata` at *path* asks for in vain, or None."""
+    directory = path.rpartition("/")[0]
+    there = evidence.list(directory)
+    # The names stand behind all that describes the tensors.
+    names = _data_files(evidence.tail(path, _METADATA_LIMIT) or b"")
+    return next((f"{directory}/{name}" for name in names if name not in there), None)
 
 
 def _data_files(pickled: bytes) -> list[str]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import string
-import zlib
 from dataclasses import dataclass, field
 
-from ._files import files_below, largest_file, newer_than
+from ._files import VANISHING, files_below, largest_file, mark, newer_than
 from ._footers import unfinished_file
 from ._names import is_weights
 from ._protocol import Evidence
@@ -79,7 +78,7 @@ class Template:
         if entry is None or not entry.is_directory:
             return evidence.fingerprint(own)
         largest = largest_file(own, evidence)
-        return None if largest is None else f"{evidence.fingerprint(largest)}-{_mark(largest)}"
+        return None if largest is None else f"{evidence.fingerprint(largest)}-{mark(largest)}"
 
     def _own(self, name: str) -> str:
         """What tells whether it is finished: the marker, else the file or directory itself."""
@@ -90,7 +89,7 @@ def _uploaded_after(marker: str, name: str, evidence: Evidence) -> str | None:
     """That files are newer than the marker: an upload that began with it may go on."""
     if evidence.rename_is_atomic:
         return None
-    files = (path for path, _ in files_below(name, evidence, depth=1))
+    files = (path for path, _ in files_below(name, evidence))
     newer = newer_than(marker, files, evidence)
     if newer is None or evidence.settled(name):
         return None
@@ -99,18 +98,14 @@ def _uploaded_after(marker: str, name: str, evidence: Evidence) -> str | None:
 
 
 def _unfinished_directory(name: str, evidence: Evidence) -> str | None:
-    marks = {_mark(path) for path, _ in files_below(name, evidence)}
+    marks = {mark(path) for path, _ in files_below(name, evidence)}
     if not marks:
         return "empty"
     # Saved again, the largest file is another one of the same name; deleted, it is gone, and what
     # is left must not pass for a new checkpoint.
     if evidence.before is not None and evidence.before.rpartition("-")[2] not in marks:
-        return "its files are vanishing: it is being deleted"
+        return VANISHING
     return None
-
-
-def _mark(path: str) -> str:
-    return f"{zlib.crc32(path.encode(errors='surrogateescape')):08x}"
 
 
 def _parse(pattern: str) -> tuple[str, str, str]:

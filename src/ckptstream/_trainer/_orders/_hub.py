@@ -50,14 +50,15 @@ def llamafactory(save: Save) -> Iterator[Operation]:
     yield Operation("mkdir", name)
     metadata = json_bytes({"global_step": save.step, "epoch": 0})
     yield from grow(f"{name}/metadata.json", metadata)
-    yield from grow(f"{name}/config.json", json_bytes({"model_type": "simulated"}))
-    yield from _growing(name, save)
-    yield from grow(f"{name}/optimizer.pt", content("optimizer.pt", save.step, 64))
-    yield Operation("mkdir", f"{name}/dataloader")
-    yield from grow(f"{name}/dataloader/rank_0.pt", content("rank_0.pt", save.step, 64))
+    yield Operation("mkdir", f"{name}/model")
+    yield from grow(f"{name}/model/config.json", json_bytes({"model_type": "simulated"}))
+    yield from _growing(f"{name}/model", save)
+    for file in ("optimizer/state_dict.pt", "dataloader/rank_0.pt"):
+        yield Operation("mkdir", f"{name}/{file.partition('/')[0]}")
+        yield from grow(f"{name}/{file}", content(file, save.step, 64))
     yield Operation("write", f"{name}/CHECKPOINT_COMPLETE", finishes=name)
     for step in save.dropped:
-        yield from erase(f"checkpoint-{step}", "optimizer.pt", "CHECKPOINT_COMPLETE")
+        yield from erase(f"checkpoint-{step}", "optimizer/state_dict.pt", "CHECKPOINT_COMPLETE")
 
 
 def prime_rl(save: Save) -> Iterator[Operation]:

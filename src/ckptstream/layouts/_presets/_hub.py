@@ -11,6 +11,8 @@ from ._torch import NUMBERED, SHARDS
 _WEIGHTS = r".*\.safetensors"
 _WHOLE = r"(?!.*-[0-9]+-of-[0-9]+\.safetensors).*\.safetensors"
 _INDEX = r".*\.safetensors\.index\.json"
+_NO_MODEL = r"(?!optimizer|scheduler|rng|dataloader)"
+_SAVED = r"\.(?:safetensors|pt|pth|bin|distcp)"
 
 # The evaluator of prime-rl itself waits for an empty file `STABLE`; the trainer's own checkpoints
 # are DCP's, one level below.
@@ -43,9 +45,12 @@ PRIME_RL = Described(
     ),
 )
 
-# `metadata.json` comes first and `CHECKPOINT_COMPLETE` last, after a barrier. Version 0 writes
-# what Hugging Face's Trainer does.
-# Source: hiyouga/LLaMA-Factory `src/llamafactory/v1/core/utils/checkpoint.py`.
+# `metadata.json` comes first and `CHECKPOINT_COMPLETE` last, after a barrier. In between come
+# `model` and `optimizer`, as `save_pretrained` and `torch.save` write them or, with FSDP2, as DCP;
+# with DeepSpeed what Accelerate saves. Version 0 writes what Hugging Face's Trainer does.
+# Source: hiyouga/LLaMA-Factory `src/llamafactory/v1/core/utils/checkpoint.py`,
+# `src/llamafactory/v1/plugins/trainer_plugins/distributed/{fsdp2,deepspeed}.py`
+# (`save_checkpoint`).
 LLAMAFACTORY = Described(
     name="llamafactory-v1",
     example="checkpoint-1000/CHECKPOINT_COMPLETE",
@@ -53,14 +58,17 @@ LLAMAFACTORY = Described(
     directory=(
         Marker("metadata.json", stale=True),
         Marker("CHECKPOINT_COMPLETE", empty=True),
-        Holds(
-            r"(?!optimizer|scheduler|rng|dataloader)(?:.*\.(?:safetensors|pt|pth|bin|distcp)|[^.]+)"
-            r"(?<!CHECKPOINT_COMPLETE)",
-            "model files",
+        AnyOf(
+            (
+                (Holds(rf"{_NO_MODEL}[^.]+/.*{_SAVED}", "model files"),),
+                (Holds(rf"{_NO_MODEL}.*{_SAVED}", "model files"),),
+            )
         ),
         Index(),
+        Index("model"),
+        Uploaded((Stored(r"(?:model|optimizer)/\.metadata"),)),
     ),
-    data=(_WEIGHTS, r".*\.(?:pt|pth|bin|distcp)", r"[^.]+/.*\.(?:pt|distcp|safetensors)"),
+    data=(rf".*{_SAVED}", rf"[^.]+/.*{_SAVED}"),
     own=(r"CHECKPOINT_COMPLETE",),
     signs=Signs(
         "CHECKPOINT_COMPLETE",

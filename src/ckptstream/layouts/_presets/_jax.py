@@ -52,14 +52,16 @@ MAXTEXT = Described(
     like=Orbax(),
 )
 
-# The commit's callback writes `metadata.json`, which people edit to keep a checkpoint for good.
-# Source: stanford-crfm/levanter `src/levanter/checkpoint.py` (`save_checkpoint`, `_save_metadata`).
+# The commit's callback writes `metadata.json`, which people edit to keep a checkpoint for good. An
+# array's directory lies as deep as the array does in its tree.
+# Source: stanford-crfm/levanter `src/levanter/checkpoint.py` (`save_checkpoint`, `_save_metadata`),
+# `src/levanter/tensorstore_serialization.py` (`tree_serialize_leaves_tensorstore`).
 LEVANTER = Described(
     name="levanter",
     example="step-1000/metadata.json",
     regex=r"step-(?P<step>[0-9]+)",
     directory=(Marker("metadata.json", step="step"), Holds(r".+/.+", "arrays")),
-    data=(r"[^.].*/.+", r"[^.].*/.+/.+"),
+    data=(r"[^.].*/.+",),
     own=(r"metadata\.json",),
     stamp=("metadata.json", "timestamp"),
     signs=Signs("metadata.json", own=(r"metadata\.json",)),

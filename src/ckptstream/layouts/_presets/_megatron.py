@@ -146,8 +146,9 @@ VERL = Described(
 NEMO = Described(
     name="nemo",
     example="model--val_loss=0.1-epoch=1-step=1000",
-    regex=r"(?P<stem>.+--(?:(?:.*[^A-Za-z])?step=(?P<step>[0-9]+)(?![0-9])|.*=)"
-    r"[^/]*?(?<!\.ckpt))(?P<part>-unfinished)?",
+    regex=r"(?!.*\.ckpt(?:-unfinished)?\Z)"  # first, or each way to part the name is tried
+    r"(?P<stem>.+--(?:(?:.*[^A-Za-z])?step=(?P<step>[0-9]+)(?![0-9])|.*=).*?)"
+    r"(?P<part>-unfinished)?",
     lead=r"\g<stem>",
     links=r".*-last",
     directory=(

@@ -139,12 +139,13 @@ TORCHTITAN = Described(
 # there.
 # Source: mosaicml/composer `composer/callbacks/checkpoint_saver.py` (`_save_checkpoint`),
 # `composer/utils/checkpoint.py` (`get_save_filename`, `_write_checkpoint_file`),
-# `composer/utils/file_helpers.py` (`create_symlink_file`).
+# `composer/utils/compression.py` (`KNOWN_COMPRESSORS`), `composer/utils/file_helpers.py`
+# (`create_symlink_file`).
 COMPOSER = Described(
     name="composer",
     example="ep1-ba1000-rank0.pt",
     regex=r"(?P<stem>ep[0-9]+-ba(?P<step>[0-9]+))"
-    r"(?:(?P<part>-rank[0-9]+)(?P<end>\.pt|\.tar|\.tar\.[a-z]+|\.tgz|\.pt\.[a-z]+))?",
+    r"(?:(?P<part>-rank[0-9]+)(?P<end>\.tgz|\.(?:pt|tar)(?:\.[a-z0-9]+)?))?",
     lead=r"\g<stem>-rank0\g<end>",
     file=(Holds(""), Footers(), Settled(named=True)),
     directory=(*WHOLE_DCP, Pointed(later=True, unless="latest-rank0.pt")),

@@ -161,6 +161,24 @@ async def test_wake_looks_at_all_whatever_a_pointer_says(memory: Any) -> None:
 
 
 @anyio_tests
+async def test_wake_by_the_pointer_finds_what_it_names(memory: Any) -> None:
+    """
+    Nobody need tell of the checkpoint itself.
+    """
+    for file in ("__0_0.distcp", ".metadata"):
+        put(memory, f"step_1/{file}")
+    put(memory, "latest", b"step_1")
+    stream = follow(memory, poll_interval=3600)
+    [first] = await take(stream, 1)
+    for file in ("__0_0.distcp", ".metadata"):
+        put(memory, f"step_2/{file}")
+    put(memory, "latest", b"step_2")
+    stream.wake(f"{first.run}/latest")
+
+    assert [2] == [ckpt.step for ckpt in await take(stream, 1)]
+
+
+@anyio_tests
 async def test_deleted_and_uploaded_again_it_is_a_new_one(memory: Any) -> None:
     """
     Though nobody looked while it was gone, and none of its files has its old name.

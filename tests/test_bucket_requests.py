@@ -332,3 +332,17 @@ def test_what_nobody_recognises_is_looked_into_once(store: Any) -> None:
     again, _ = looks.cost()
 
     assert (True, 1, True) == (1 < first < 20, quiet, 1 < again < 20)
+
+
+def test_an_explanation_holds_on_while_a_pointer_says_the_same(store: Any) -> None:
+    """
+    To ask for the pointer is not to ask what lies there.
+    """
+    put(store, "latest", b"whatever")
+    put(store, "run/checkpoint-5/trainer_state.json")
+    looks = Looks(store, layout="auto")
+    first, second = looks.look(), looks.look()
+    second.remember(first)
+
+    assert first.foreign is not None
+    assert first.foreign == second.foreign

@@ -41,7 +41,9 @@ def look(request: Request, alive: Callable[[], None]) -> Look:
             return Look(trouble=Trouble.LOCKED, detail=str(error), reason=reason)
         request = request._replace(claimed=claim.run)
     watching = Watching(request)
-    result = attempt(watching, lambda: _Looking(request, watching, alive).result)
+    result = attempt(
+        watching, lambda: _Looking(request, watching, alive).result, whole=request.whole
+    )
     result.claim = claim
     return result
 

@@ -300,13 +300,18 @@ async def test_an_endpoint_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> 
         f"s3://KEY:ab#{SECRET}@bucket/run",
         f"s3://bucket/run?client_options={SECRET}",
         f"s3a://KEY:{SECRET}@bucket/run",
+        f"s3:/bucket/run?secret_access_key={SECRET}",
+        Path(f"s3://KEY:{SECRET}@bucket/run"),
+        f"abfss:/bucket/run?account_key={SECRET}",
+        f"s3://bucket/run?secret_access_key={SECRET}".encode(),
+        [f"s3://bucket/run?secret_access_key={SECRET}"],
     ],
 )
-def test_what_is_refused_shows_no_secret(url: str) -> None:
+def test_what_is_refused_shows_no_secret(url: Any) -> None:
     """
-    Whatever characters are in it.
+    Whatever characters are in it, and wherever it is.
     """
-    with pytest.raises(ValueError, match="checkpoint_dir=") as raised:
+    with pytest.raises((TypeError, ValueError), match="checkpoint_dir=") as raised:
         follow(url)
 
     assert SECRET not in str(raised.value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import random
 import time
 import urllib.request
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from observing import SECONDS
 
 import ckptstream.sync
 from ckptstream import Checkpoint, CheckpointStream, follow
-from ckptstream._scan import Look
+from ckptstream._scan import Look, Trouble
 from ckptstream._stores import _bucket, given_store
 from ckptstream._stores._client import storage_error
 from ckptstream._stream._timers import Timers
@@ -124,6 +125,20 @@ async def test_a_last_look_survives_a_fault(memory: Any) -> None:
     found = [c.step async for c in follow(Faulty(memory, fail_once), layout=LAYOUT, timeout=0)]
 
     assert [1] == found
+
+
+def test_a_last_look_is_given_up_in_time(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    After half a minute of faults, however long the pauses between them have become.
+    """
+    monkeypatch.setattr(random, "uniform", lambda low, high: 0.95 * high)
+    timers, failed = Timers(given_store(memory), 60.0), Look(trouble=Trouble.UNREADABLE)
+    timers.last_from = now = 100.0
+    while not timers.is_last(failed, now, now):
+        timers.set(failed, now, thorough=True, listed=False)
+        now = timers.poll_at
+
+    assert 130.0 == now
 
 
 @anyio_tests

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import random
 import time
 import urllib.request
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from observing import SECONDS
 
 import ckptstream.sync
 from ckptstream import Checkpoint, CheckpointStream, follow
-from ckptstream._scan import Look
+from ckptstream._scan import Look, Trouble
 from ckptstream._stores import _bucket, given_store
 from ckptstream._stores._client import storage_error
 from ckptstream._stream._timers import Timers
@@ -126,6 +127,20 @@ async def test_a_last_look_survives_a_fault(memory: Any) -> None:
     assert [1] == found
 
 
+def test_a_last_look_is_given_up_in_time(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    After half a minute of faults, however long the pauses between them have become.
+    """
+    monkeypatch.setattr(random, "uniform", lambda low, high: 0.95 * high)
+    timers, failed = Timers(given_store(memory), 60.0), Look(trouble=Trouble.UNREADABLE)
+    timers.last_from = now = 100.0
+    while not timers.is_last(failed, now, now):
+        timers.set(failed, now, thorough=True, listed=False)
+        now = timers.poll_at
+
+    assert 130.0 == now
+
+
 @anyio_tests
 async def test_several_that_settle_are_all_there_at_the_end(memory: Any) -> None:
     """
@@ -156,6 +171,24 @@ async def test_wake_looks_at_all_whatever_a_pointer_says(memory: Any) -> None:
     for file in ("__0_0.distcp", ".metadata"):
         put(memory, f"step_2/{file}")
     stream.wake()
+
+    assert [2] == [ckpt.step for ckpt in await take(stream, 1)]
+
+
+@anyio_tests
+async def test_wake_by_the_pointer_finds_what_it_names(memory: Any) -> None:
+    """
+    Nobody need tell of the checkpoint itself.
+    """
+    for file in ("__0_0.distcp", ".metadata"):
+        put(memory, f"step_1/{file}")
+    put(memory, "latest", b"step_1")
+    stream = follow(memory, poll_interval=3600)
+    [first] = await take(stream, 1)
+    for file in ("__0_0.distcp", ".metadata"):
+        put(memory, f"step_2/{file}")
+    put(memory, "latest", b"step_2")
+    stream.wake(f"{first.run}/latest")
 
     assert [2] == [ckpt.step for ckpt in await take(stream, 1)]
 
@@ -282,13 +315,18 @@ async def test_an_endpoint_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> 
         f"s3://KEY:ab#{SECRET}@bucket/run",
         f"s3://bucket/run?client_options={SECRET}",
         f"s3a://KEY:{SECRET}@bucket/run",
+        f"s3:/bucket/run?secret_access_key={SECRET}",
+        Path(f"s3://KEY:{SECRET}@bucket/run"),
+        f"abfss:/bucket/run?account_key={SECRET}",
+        f"s3://bucket/run?secret_access_key={SECRET}".encode(),
+        [f"s3://bucket/run?secret_access_key={SECRET}"],
     ],
 )
-def test_what_is_refused_shows_no_secret(url: str) -> None:
+def test_what_is_refused_shows_no_secret(url: Any) -> None:
     """
-    Whatever characters are in it.
+    Whatever characters are in it, and wherever it is.
     """
-    with pytest.raises(ValueError, match="checkpoint_dir=") as raised:
+    with pytest.raises((TypeError, ValueError), match="checkpoint_dir=") as raised:
         follow(url)
 
     assert SECRET not in str(raised.value)

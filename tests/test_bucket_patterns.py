@@ -5,7 +5,7 @@ Patterns in object stores: which runs are followed, and what it costs to learn o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -211,6 +211,17 @@ def store() -> Any:
     return MemoryStore()
 
 
+class Down:
+    """
+    A store that does not answer.
+    """
+
+    def list_with_delimiter(self, prefix: str | None = None) -> Any:
+        from obstore.exceptions import GenericError
+
+        raise GenericError("status code: 503 Service Unavailable")
+
+
 def test_one_listing_tells_of_all_runs(store: Any) -> None:
     """
     However many there are.
@@ -240,6 +251,22 @@ def test_below_the_matches_it_is_looked_in_turn(store: Any) -> None:
 
     assert [26, 11, 12, 11] == [first, second, third, fourth]
     assert [{"99"}, {"99", "24"}] == found
+
+
+def test_after_a_fault_not_all_is_looked_at_below_the_matches(store: Any) -> None:
+    """
+    A server that has too much to do is not asked for more.
+    """
+    for number in range(25):
+        put(store, f"sweeps/{number:02}/checkpoints/step_1/DONE")
+    looks = Looks(store, "sweeps/*/checkpoints")
+    looks.cost()
+    known, down = looks.known, cast("Any", Down())
+    looks.location.client = down
+    looks.cost()
+    looks.location.client = store
+
+    assert (1, known) == (looks.cost(), looks.known)
 
 
 def test_below_the_matches_all_is_looked_at_now_and_then(store: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from buckets import put
 
-from ckptstream._scan import Look, Request, look
+from ckptstream._scan import Look, Request, Trouble, look
 from ckptstream._stores import given_store
 from ckptstream.layouts import pointer_layouts, resolve
 
@@ -34,7 +34,7 @@ class Looks:
     def __post_init__(self) -> None:
         self.location = given_store(self.store)
 
-    def look(self, *, thorough: bool = False) -> Look:
+    def look(self, *, thorough: bool = False, trouble: Trouble | None = None) -> Look:
         """
         As a stream makes it.
         """
@@ -62,7 +62,7 @@ class Looks:
             ),
             lambda: None,
         )
-        assert result.trouble is None
+        assert trouble is result.trouble
         self.last = result
         self.entries |= result.changed
         self.entries = {n: each for n, each in self.entries.items() if n not in result.gone}
@@ -86,6 +86,23 @@ def store() -> Any:
     from obstore.store import MemoryStore
 
     return MemoryStore()
+
+
+class Overloaded:
+    """
+    A store that does not answer now and then.
+    """
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.down = False
+
+    def __getattr__(self, name: str) -> Any:
+        from obstore.exceptions import GenericError
+
+        if self.down:
+            raise GenericError("status code: 503 Service Unavailable")
+        return getattr(self._store, name)
 
 
 def finish(store: Any, *steps: int, name: str = "step_{}") -> None:
@@ -143,6 +160,23 @@ def test_a_quiet_look_is_one_request(store: Any) -> None:
     looks.look()
 
     assert (1, []) == looks.cost()
+
+
+@pytest.mark.parametrize(("thorough", "same"), [(False, True), (True, False)])
+def test_after_a_fault_a_look_costs_no_more(store: Any, thorough: bool, same: bool) -> None:
+    """
+    A server that has too much to do is not asked for more; but what was due is made up for.
+    """
+    finish(store, *range(20))
+    overloaded = Overloaded(store)
+    looks = Looks(overloaded)
+    looks.look()
+    quiet, _ = looks.cost()
+    overloaded.down = True
+    looks.look(thorough=thorough, trouble=Trouble.UNREADABLE)
+    overloaded.down = False
+
+    assert same is (quiet == looks.cost()[0])
 
 
 def test_what_is_new_is_one_more(store: Any) -> None:
@@ -332,3 +366,17 @@ def test_what_nobody_recognises_is_looked_into_once(store: Any) -> None:
     again, _ = looks.cost()
 
     assert (True, 1, True) == (1 < first < 20, quiet, 1 < again < 20)
+
+
+def test_an_explanation_holds_on_while_a_pointer_says_the_same(store: Any) -> None:
+    """
+    To ask for the pointer is not to ask what lies there.
+    """
+    put(store, "latest", b"whatever")
+    put(store, "run/checkpoint-5/trainer_state.json")
+    looks = Looks(store, layout="auto")
+    first, second = looks.look(), looks.look()
+    second.remember(first)
+
+    assert first.foreign is not None
+    assert first.foreign == second.foreign

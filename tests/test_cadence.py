@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import pytest
 
 from ckptstream._scan import Entry, Look, Trouble
+from ckptstream._stores import BucketLocation
 from ckptstream._stream._cadence import Cadence
+from ckptstream._stream._requests import Requests
 
 LONGEST, SHORTEST = 60.0, 10.0
 MINUTE = 60
@@ -194,6 +196,25 @@ def test_what_is_not_there_is_no_fault(clocks: Clocks) -> None:
     cadence.learn(Look(trouble=Trouble.MISSING), ())
 
     assert SHORTEST == cadence.interval
+
+
+def test_requests_of_a_stream_of_which_nobody_asks_any_more(clocks: Clocks) -> None:
+    """
+    After an hour none of them was made in the last one.
+    """
+    location = BucketLocation("s3://bucket/run")
+    requests = Requests(location)
+    counts = list[int | None]()
+    for _ in range(3):
+        location.requests += 10
+        requests.note()
+        clocks.after(10 * MINUTE)
+        counts.append(requests.last_hour)
+    for _ in range(2):
+        clocks.after(60 * MINUTE)
+        counts.append(requests.last_hour)
+
+    assert [10, 20, 30, 0, 0] == counts
 
 
 def test_runs_that_began_together_do_not_ask_together() -> None:

@@ -9,14 +9,15 @@ from functools import lru_cache
 
 from .._errors import CheckpointGone, PinUnsupported, UnknownLayout
 from .._model import Checkpoint, is_url, printable
-from .._stores import LocalStore, Profile, Snapshot, profile
+from .._stores import LocalStore, Profile, Snapshot, profile, shown
 from ..layouts import Layout, judge, resolve
 
 
 def layout_of(checkpoint: object, layout: str | Layout | None) -> Layout:
     """The layout by which a checkpoint is judged; refuses what can never be pinned."""
     if not isinstance(checkpoint, Checkpoint):
-        raise TypeError(f"ckpt={checkpoint!r} is no Checkpoint: give one that follow() delivered")
+        remedy = "give one that follow() delivered"
+        raise TypeError(f"ckpt={shown(checkpoint)} is no Checkpoint: {remedy}")
     if is_url(checkpoint.path):
         remedy = "an object store has no hard links; copy it while the trainer keeps it"
         raise PinUnsupported(checkpoint.path, remedy)

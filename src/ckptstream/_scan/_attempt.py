@@ -10,11 +10,16 @@ from ._memory import Look, Trouble
 from ._watching import Watching
 
 
-def attempt(watching: Watching, make: Callable[[], Look]) -> Look:
+def attempt(watching: Watching, make: Callable[[], Look], *, whole: bool) -> Look:
     """
     What *make* returns, or the trouble that it met; and how the place is watched.
 
     Where the directory is not there, the nearest one above it is watched.
+
+    Args:
+        watching: How it is watched.
+        make: Looks.
+        whole: Whether it goes over everything: if it fails, so must the next one.
     """
     try:
         result = make()
@@ -26,6 +31,7 @@ def attempt(watching: Watching, make: Callable[[], Look]) -> Look:
         watching.reason = "it is no directory"
     except OSError as error:
         result = _trouble(Trouble.UNREADABLE, watching.location.fault(error))
+        result.ground = None if whole else watching.kept()
     except CursorLocked as error:
         result = Look(trouble=Trouble.LOCKED, detail=str(error))
     result.watcher, result.reason, result.out_of = watching.kind, watching.reason, watching.out_of

@@ -39,7 +39,8 @@ def known(request: Request, *, paid: bool) -> Candidates:
     """Where the directory's time says that nothing has come or gone, or a pointer does."""
     newest = () if paid else request.newest
     again = {*request.unfinished, *newest, *_hinted(request)} & request.entries.keys()
-    return Candidates({name: set(request.entries[name].members) for name in again})
+    groups = {name: set(request.entries[name].members) for name in again}
+    return Candidates(groups, puzzles=not paid)  # A directory is cheap to explain anew.
 
 
 def listed(

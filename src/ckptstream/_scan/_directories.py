@@ -9,27 +9,19 @@ from collections.abc import Callable
 
 from .._watchers import Meaning
 from ._memory import Look
-from ._pattern import Match, Matches, PatternRequest, fits
+from ._pattern import Match, Matching, PatternRequest, fits
 from ._watching import Watching
 
 
-class Directories:
+class Directories(Matching):
     """One look at a pattern on a filesystem."""
 
     def __init__(
         self, request: PatternRequest, watching: Watching, alive: Callable[[], None]
     ) -> None:
-        self._request = request
-        self._watching = watching
-        self._alive = alive
+        super().__init__(request, watching, alive)
         self._full = True
         self._watched: set[tuple[str, str]] = set()  # what is watched, and for which name
-        self._below: dict[str, tuple[Match, ...]] = {}
-        self._unreadable: dict[str, str] = {}
-
-    def matches(self, look: Look) -> Matches:
-        """What was found."""
-        return Matches(look, {} if look.trouble is not None else self._below, self._unreadable)
 
     def look(self) -> Look:
         """Look for them. Raises `OSError` if the root cannot be listed."""

@@ -41,7 +41,9 @@ def look(request: Request, alive: Callable[[], None]) -> Look:
             return Look(trouble=Trouble.LOCKED, detail=str(error), reason=reason)
         request = request._replace(claimed=claim.run)
     watching = Watching(request)
-    result = attempt(watching, lambda: _Looking(request, watching, alive).result)
+    result = attempt(
+        watching, lambda: _Looking(request, watching, alive).result, whole=request.whole
+    )
     result.claim = claim
     return result
 
@@ -53,7 +55,9 @@ class _Looking:
         ground = watching.stand()
         self._profile: Profile = ground.profile
         self._store: Store = request.location.open(ground.profile, alive)
-        full = request.full or watching.moved
+        announced = any(layout.pointer in request.hints for layout in request.pointers)
+        # What a pointer names may be new, of which no other event need tell in a bucket.
+        full = request.full or watching.moved or (announced and self._profile.paid)
         modified = watching.modified() if full else -1
         trusted = full and ground.trusted and not request.thorough
         unchanged = trusted and modified == ground.modified
@@ -61,7 +65,7 @@ class _Looking:
         # a new one is in the listing, or would have changed the directory's time.
         likely = full and (ground.pointer or (watching.moved and not self._profile.paid))
         self._pointed, pointer = request.pointed, ground.pointer
-        if likely or any(layout.pointer in request.hints for layout in request.pointers):
+        if likely or announced:
             self._pointed, pointer = self._read_pointers()
             unchanged |= likely and self._says_all(ground, pointer)
         self._told = {name for name, hint in request.hints.items() if hint is not None}

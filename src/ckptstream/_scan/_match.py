@@ -22,4 +22,4 @@ def match(request: PatternRequest, alive: Callable[[], None]) -> Matches:
     watching = Watching(request)
     kind = Directories if request.location.requests is None else Prefixes
     matching = kind(request, watching, alive)
-    return matching.matches(attempt(watching, matching.look))
+    return matching.matches(attempt(watching, matching.look, whole=request.thorough))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 from .._stores import Location
 from .._watchers import Subscription
 from ._memory import Ground, Look
+from ._watching import Watching
 
 
 class Match(NamedTuple):
@@ -73,8 +74,27 @@ class Matches(NamedTuple):
     look: Look
     below: dict[str, tuple[Match, ...]]
     unreadable: dict[str, str]
-    seen: frozenset[str] = frozenset()
-    turn: str = ""
+    seen: frozenset[str]
+    turn: str
+
+
+class Matching:
+    """One look at a pattern, whatever it is that matches."""
+
+    def __init__(
+        self, request: PatternRequest, watching: Watching, alive: Callable[[], None]
+    ) -> None:
+        self._request = request
+        self._watching = watching
+        self._alive = alive
+        self._below: dict[str, tuple[Match, ...]] = {}
+        self._unreadable: dict[str, str] = {}
+        self._seen, self._turn = request.seen, request.turn
+
+    def matches(self, look: Look) -> Matches:
+        """What was found."""
+        below = {} if look.trouble is not None else self._below
+        return Matches(look, below, self._unreadable, self._seen, self._turn)
 
 
 def split(path: str) -> tuple[str, tuple[str, ...]]:

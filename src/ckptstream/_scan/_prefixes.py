@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import os
 from bisect import bisect
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 
 from .._stores import Store
 from ._memory import Look
-from ._pattern import Match, Matches, PatternRequest, fits
-from ._watching import Watching
+from ._pattern import Match, Matching, fits
 
 _IN_TURN = 10  # names in the root that are looked into by one look, beside those that are new
 
 
-class Prefixes:
+class Prefixes(Matching):
     """
     One look at a pattern in a bucket: one listing of the root, which tells of new runs.
 
     What lies below a name that was there before is looked into in turn. A run that is gone says so
     itself.
     """
-
-    def __init__(
-        self, request: PatternRequest, watching: Watching, alive: Callable[[], None]
-    ) -> None:
-        self._request = request
-        self._watching = watching
-        self._alive = alive
-        self._below: dict[str, tuple[Match, ...]] = {}
-        self._unreadable: dict[str, str] = {}
-        self._seen, self._turn = request.seen, request.turn
-
-    def matches(self, look: Look) -> Matches:
-        """What was found."""
-        below = {} if look.trouble is not None else self._below
-        return Matches(look, below, self._unreadable, self._seen, self._turn)
 
     def look(self) -> Look:
         """Look for them. Raises `OSError` if the root cannot be listed."""

@@ -71,6 +71,17 @@ class Watching:
             ground, self.moved = Ground(identity, known, -1, 0.0, False), True
         return ground
 
+    def kept(self) -> Ground | None:
+        """
+        What is still known after a fault; None: nothing, and the next look goes over everything.
+
+        A prefix is always the same place. A server that is overloaded must not be asked for more.
+        """
+        ground = self._request.ground
+        if ground is None or not ground.profile.paid:
+            return None
+        return ground._replace(names=0)  # What nobody recognises is explained anew.
+
     def modified(self) -> int:
         """The directory's own time, asked for once. Raises `OSError`."""
         if self._modified is None:

@@ -14,7 +14,7 @@ from ._client import Client
 from ._urls import without_secrets
 
 NAMELESS = "memory://"  # no name that another process would know
-_SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
+SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
 _KINDS = {
     "S3Store": ("s3", "bucket"),
     "GCSStore": ("gs", "bucket"),
@@ -35,11 +35,11 @@ def bucket_location(name: str, url: str) -> BucketLocation:
     """
     scheme, _, rest = url.partition("://")
     said = f"{name}={without_secrets(url)!r}"
-    if scheme not in _SCHEMES:
+    if scheme not in SCHEMES:
         meant = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}.get(scheme.lower(), scheme.lower())
-        if meant in _SCHEMES:
+        if meant in SCHEMES:
             raise ValueError(f"{said} is not known: write {meant}://")
-        known = ", ".join(f"{each}://" for each in _SCHEMES)
+        known = ", ".join(f"{each}://" for each in SCHEMES)
         raise ValueError(f"{said} is a URL: followed are {known}, and mounted directories")
     bucket_name = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if ":" in bucket_name or re.search(r"[\x00-\x1f\x7f\[\]]", rest):

@@ -70,11 +70,7 @@ _WORDS = (
     ("TimedOut", errno.ETIMEDOUT, "the server does not answer in time"),
     ("timed out", errno.ETIMEDOUT, "the server does not answer in time"),
     ("dns error", errno.EHOSTUNREACH, "the server's name is not known"),
-    (
-        "BadScheme",
-        errno.EPROTONOSUPPORT,
-        "plain http is refused: set AWS_ALLOW_HTTP=true",
-    ),
+    ("BadScheme", errno.EPROTONOSUPPORT, "plain http is refused: set AWS_ALLOW_HTTP=true"),
     ("MissingAccount", errno.EACCES, "no account: set AZURE_STORAGE_ACCOUNT_NAME"),
     ("IncompleteBody", errno.EIO, "the answer broke off"),
     ("InvalidListResponse", errno.EIO, "the answer is no listing"),

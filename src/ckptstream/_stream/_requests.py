@@ -29,16 +29,23 @@ class Requests:
 
     def note(self) -> int:
         """After a look: how many it made."""
-        total, now = self._location.requests or 0, time.monotonic()
+        total = self._location.requests or 0
         made, self._looked = total - self._looked, total
+        self._note(total)
+        return made
+
+    def _note(self, total: int) -> None:
+        now = time.monotonic()
         if total and now - self._notes[-1][0] >= _GRAIN:
             self._notes.append((now, total))
         while len(self._notes) > 1 and self._notes[1][0] <= now - _HOUR:
             self._notes.popleft()
-        return made
 
     @property
     def last_hour(self) -> int | None:
         """How many, give or take those of five minutes; None where nothing is paid for."""
         total = self._location.requests
-        return None if total is None else total - self._notes[0][1]
+        if total is None:
+            return None
+        self._note(total)  # Maybe nobody has looked for hours.
+        return total - self._notes[0][1]

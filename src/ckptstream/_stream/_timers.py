@@ -181,8 +181,7 @@ class Timers:
                 return  # What was asked about one name does not put off the rest.
         self.poll_at = math.inf
         if self._cadence is not None:
-            interval = self._cadence.interval
-            self.poll_at = _on_beat(now + interval, min(_PAID_BEAT, interval / _POLL_BEATS))
+            self._ask_again(now, self._cadence.interval)
         elif result.trouble is Trouble.LOCKED:
             self.poll_at = now + GAP_INTERVAL
         elif result.watcher == "poll":
@@ -191,6 +190,13 @@ class Timers:
         elif result.trouble not in {None, Trouble.MISSING}:
             self.poll_at = now + GAP_INTERVAL
         self._set_settling(result, now)
+
+    def _ask_again(self, now: float, interval: float) -> None:
+        """Where that is paid for."""
+        self.poll_at = _on_beat(now + interval, min(_PAID_BEAT, interval / _POLL_BEATS))
+        given_up = self.last_from + _LAST_PATIENCE
+        if now < given_up:
+            self.look_by(given_up)
 
     def _set_settling(self, result: Look, now: float) -> None:
         if not (self._settling or result.settling):

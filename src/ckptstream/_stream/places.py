@@ -9,11 +9,13 @@ from typing import TypeAlias
 from .._model import is_url
 from .._stores import (
     NAMELESS,
+    SCHEMES,
     Client,
     LocalLocation,
     Location,
     bucket_location,
     given_store,
+    shown,
     without_secrets,
 )
 
@@ -36,35 +38,38 @@ def directory(name: str, value: object) -> str:
     """The path of one directory as text, as the caller wrote it."""
     path = path_text(name, value)
     if is_pattern(path):
-        raise ValueError(f"{name}={path!r} is a pattern: only follow() takes one")
+        raise ValueError(f"{name}={shown(path)} is a pattern: only follow() takes one")
     return path
 
 
 def path_text(name: str, value: object) -> str:
     """A path or a pattern as text."""
+    given = f"{name}={shown(value)}"
     if not isinstance(value, (str, os.PathLike)):
         remedy = "give a str or an os.PathLike"
         if isinstance(value, Iterable) and not isinstance(value, bytes):
             remedy = f"give each as an argument of its own, follow(*{name}s)"
-        raise TypeError(f"{name}={value!r} is not a path: {remedy}")
+        raise TypeError(f"{given} is not a path: {remedy}")
     path = os.fspath(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if not isinstance(path, str):
-        raise TypeError(f"{name}={value!r} is a path of bytes: use os.fsdecode() on it")
+        raise TypeError(f"{given} is a path of bytes: use os.fsdecode() on it")
     if not path:
         remedy = "name a file" if name == "cursor" else "name a directory, '.' for the current one"
         raise ValueError(f"{name}='' is empty: {remedy}")
-    if path.startswith(("s3:/", "gs:/", "az:/")) and not is_url(path):
-        raise ValueError(f"{name}={path!r} has one slash: write {path[:2]}://, or './' before it")
+    scheme, slash, _ = path.partition(":/")
+    if slash and scheme in SCHEMES and not is_url(path):
+        raise ValueError(
+            f"{name}={shown(path)} has one slash: write {scheme}://, or './' before it"
+        )
     if "\0" in path:
-        path = without_secrets(path) if is_url(path) else path
-        raise ValueError(f"{name}={path!r} holds a null character: no path can")
+        raise ValueError(f"{name}={shown(path)} holds a null character: no path can")
     if path == "~" or path.startswith("~/"):
         raise ValueError(
             f"{name}={path!r} is not expanded: give os.path.expanduser({path!r}), "
             "or './~' for a directory of that name"
         )
     if is_url(path) and name == "cursor":
-        raise ValueError(f"{name}={without_secrets(path)!r} is a URL: name a file")
+        raise ValueError(f"{name}={shown(path)} is a URL: name a file")
     return path
 
 

@@ -102,7 +102,7 @@ async def test_a_last_look_at_a_slow_server_is_waited_for(
     """
     monkeypatch.setattr(_job, "REMOTE_HUNG_AFTER", 0.02)
     finish(memory, 1)
-    slow = Faulty(memory, lambda: time.sleep(0.1))
+    slow = Faulty(memory, lambda: time.sleep(0.5))
 
     assert [1] == [ckpt.step async for ckpt in follow(slow, layout=LAYOUT, timeout=0)]
 
@@ -204,6 +204,18 @@ def test_a_look_at_one_name_does_not_put_off_the_listing(memory: Any) -> None:
         timers.set(Look(full=False), moment, thorough=False, listed=False)
 
     assert due == timers.poll_at
+
+
+def test_what_is_due_is_due_in_the_next_event_loop(memory: Any) -> None:
+    """
+    Each call of the blocking twin is one.
+    """
+    timers = Timers(given_store(memory), 60.0)
+    timers.set(Look(full=True, settling={"ep0-ba1": 0.1}), 100.0, thorough=True, listed=True)
+    due = timers.next, timers.poll_at
+    timers.restart()
+
+    assert due == (timers.next, timers.poll_at)
 
 
 def test_the_blocking_twin_asks_no_more_often(memory: Any) -> None:

@@ -4,17 +4,19 @@ Patterns in object stores: which runs are followed, and what it costs to learn o
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 import pytest
-from buckets import SECRET, Server, put
+from buckets import SECRET, Proxy, Server, put
 from observing import SECONDS
 
 from ckptstream import Checkpoint, CheckpointStream, follow
 from ckptstream._scan import Match, Matches, PatternRequest, match, split
 from ckptstream._stores import BucketLocation
+from ckptstream._threads import _job
 
 pytest.importorskip("obstore")
 anyio_tests = pytest.mark.anyio
@@ -153,6 +155,23 @@ async def test_the_requests_of_the_last_hour(server: Server, bucket: str) -> Non
     assert both == stream.status().requests_last_hour
     assert f"{run.requests_last_hour} request" in str(run)
     assert f"{pattern.requests_last_hour} request" in str(pattern)
+
+
+@anyio_tests
+async def test_a_last_look_at_a_slow_server_is_waited_for(
+    server: Server, bucket: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It hangs, as far as others are concerned; but its client gives up some day.
+    """
+    monkeypatch.setattr(_job, "REMOTE_HUNG_AFTER", 0.02)
+    pauses = iter([1.5])  # Whether it hangs is asked after a second.
+    monkeypatch.setattr(proxy, "wait", lambda: time.sleep(next(pauses, 0)))
+    finish(server.store(bucket), "sweeps/a", 1)
+
+    stream = follow(f"s3://{bucket}/sweeps/*", layout="step_{step}/DONE", timeout=0)
+
+    assert [1] == [ckpt.step async for ckpt in stream]
 
 
 # What one look costs.

@@ -24,6 +24,7 @@ import ckptstream
 import ckptstream.sync
 from ckptstream import Checkpoint, CheckpointStream, PinUnsupported, follow
 from ckptstream._stores import _bucket, bucket_location
+from ckptstream._stores._client import connect
 
 pytest.importorskip("obstore")
 anyio_tests = pytest.mark.anyio
@@ -349,6 +350,19 @@ async def test_an_option_whose_value_is_wrong(
         await take(quick(f"s3://{bucket}?{option}"), 1)
 
     assert option.partition("=")[2] not in str(raised.value)
+
+
+def test_runs_in_one_bucket_share_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Unless they have other credentials: what one may read, the other may not.
+    """
+    url, options = "s3://bucket", {"access_key_id": "a", "secret_access_key": SECRET}
+    client = connect(url, options)
+
+    assert client is connect(url, dict(options))
+    assert client is not connect(url, {**options, "access_key_id": "b"})
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "c")
+    assert client is not connect(url, options)
 
 
 def test_a_secret_with_a_plus() -> None:

@@ -193,7 +193,7 @@ class Looks:
         whole = BucketLocation(f"s3://bucket/{self.pattern}", self.pattern, client=self.store)
         self.location = whole.at(self.root)
 
-    def cost(self, *, thorough: bool = False) -> int:
+    def cost(self, *hints: str, thorough: bool = False) -> int:
         """
         How many requests a look makes.
         """
@@ -203,7 +203,7 @@ class Looks:
             root=self.root,
             parts=self.parts,
             known=self.known,
-            hints=(),
+            hints=hints,
             full=True,
             thorough=thorough,
             seen=frozenset() if last is None else last.seen,
@@ -275,6 +275,70 @@ def test_below_the_matches_all_is_looked_at_now_and_then(store: Any) -> None:
 
     assert 51 == looks.cost(thorough=True)
     assert 25 == len(looks.known)
+
+
+def test_what_was_told_of_is_looked_into_at_once(store: Any) -> None:
+    """
+    Whoever's turn it is.
+    """
+    for number in range(25):
+        put(store, f"sweeps/{number:02}/config.yaml")
+    looks = Looks(store, "sweeps/*/checkpoints")
+    looks.cost()
+    put(store, "sweeps/24/checkpoints/step_1/DONE")
+    looks.cost("24")
+
+    assert {"24"} == set(looks.known)
+
+
+def test_a_second_star_may_match_more(store: Any) -> None:
+    """
+    Though something below that name matches already.
+    """
+    looks = Looks(store, "sweeps/*/seed*")
+    for number in range(2):
+        put(store, f"sweeps/a/seed{number}/step_1/DONE")
+        looks.cost()
+
+    assert ["s3://bucket/sweeps/a/seed0", "s3://bucket/sweeps/a/seed1"] == [
+        found.path for found in looks.known["a"]
+    ]
+
+
+class Refusing:
+    """
+    A store that lists all but one prefix.
+    """
+
+    def __init__(self, store: Any, refused: str) -> None:
+        self._store = store
+        self._refused = refused
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def list_with_delimiter(self, prefix: str | None = None) -> Any:
+        from obstore.exceptions import GenericError
+
+        if prefix == self._refused:
+            raise GenericError("status code: 403 Forbidden")
+        return self._store.list_with_delimiter(prefix)
+
+
+def test_what_cannot_be_listed_has_not_gone(store: Any) -> None:
+    """
+    Its runs are followed on, and why is known.
+    """
+    for name in "ab":
+        put(store, f"sweeps/{name}/checkpoints/step_1/DONE")
+    looks = Looks(store, "sweeps/*/checkpoints")
+    looks.cost()
+    looks.location.client = Refusing(store, "sweeps/a")
+    looks.cost(thorough=True)
+
+    assert {"a", "b"} == set(looks.known)
+    assert looks.last is not None
+    assert "403 Forbidden" in looks.last.unreadable["a"]
 
 
 def test_a_match_that_is_gone_costs_nothing(store: Any) -> None:

@@ -348,6 +348,33 @@ def test_a_server_that_ignores_where_to_begin(store: Any) -> None:
     assert ["step_00002000"] == looks.cost()[1]
 
 
+class Odd(Deaf):
+    """
+    A server in which a key with an empty part comes after all checkpoints.
+    """
+
+    def list(
+        self, prefix: str | None = None, *, offset: str | None = None, chunk_size: int = 50
+    ) -> Any:
+        from obstore.exceptions import GenericError
+
+        yield from ()
+        raise GenericError("InvalidPath")
+
+
+def test_a_key_that_cannot_be_named_hides_nothing(store: Any) -> None:
+    """
+    All names are listed, of which it is none.
+    """
+    finish(store, *range(2 * PAGE), name="step_{:08}")
+    looks = Looks(store)
+    looks.look()
+    looks.location.client = Odd(store)
+    finish(store, 2 * PAGE, name="step_{:08}")
+
+    assert ["step_00002000"] == looks.cost()[1]
+
+
 def test_what_nobody_recognises_is_looked_into_once(store: Any) -> None:
     """
     It only serves an explanation, until something else lies there.

@@ -204,20 +204,21 @@ def save_pointed(store: Any, step: int) -> None:
     put(store, "latest", f"global_step{step}".encode())
 
 
-def pointed(store: Any) -> Looks:
+def pointed(store: Any, layout: str = "deepspeed") -> Looks:
     save_pointed(store, 1)
-    looks = Looks(store, layout="deepspeed")
+    looks = Looks(store, layout=layout)
     looks.look()
     looks.clock += 40  # It has settled.
     looks.look()
     return looks
 
 
-def test_where_there_is_a_pointer_only_that_is_asked_for(store: Any) -> None:
+@pytest.mark.parametrize("layout", ["deepspeed", "auto"])
+def test_where_there_is_a_pointer_only_that_is_asked_for(store: Any, layout: str) -> None:
     """
-    Whether it has changed.
+    Whether it has changed; and none that other frameworks would have.
     """
-    looks = pointed(store)
+    looks = pointed(store, layout)
 
     assert (1, []) == looks.cost()
 

@@ -365,6 +365,21 @@ def test_runs_in_one_bucket_share_a_client(monkeypatch: pytest.MonkeyPatch) -> N
     assert client is not connect(url, options)
 
 
+def test_how_long_a_client_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Ten seconds, unless the environment or the URL says something else.
+    """
+
+    def timeout(**options: str) -> object:
+        client: Any = connect("s3://bucket", {"region": "x", **options})
+        return client.client_options["timeout"]
+
+    usual = timeout()
+    monkeypatch.setenv("AWS_TIMEOUT", "20s")
+
+    assert ["10s", "20s", "30s"] == [usual, timeout(), timeout(timeout="30s")]
+
+
 def test_a_secret_with_a_plus() -> None:
     """
     A URL's options are written as they are, but for `%`, `&` and `#`.

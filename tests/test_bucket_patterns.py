@@ -174,6 +174,32 @@ async def test_a_last_look_at_a_slow_server_is_waited_for(
     assert [1] == [ckpt.step async for ckpt in stream]
 
 
+@anyio_tests
+async def test_the_last_look_goes_into_everything(server: Server, bucket: str) -> None:
+    """
+    Nobody's turn comes after it.
+    """
+    store = server.store(bucket)
+    for number in range(25):
+        put(store, f"sweeps/{number:02}/config.yaml")
+
+    def expired() -> bool:
+        if stream.status().patterns[0].last_look is None:
+            return False
+        finish(store, "sweeps/24/checkpoints", 1)
+        return True
+
+    stream = follow(
+        f"s3://{bucket}/sweeps/*/checkpoints",
+        layout="step_{step}/DONE",
+        poll_interval=3600,
+        timeout=0.1,
+        timeout_fn=expired,
+    )
+
+    assert [1] == [ckpt.step async for ckpt in stream]
+
+
 # What one look costs.
 
 

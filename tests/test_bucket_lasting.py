@@ -102,7 +102,8 @@ async def test_a_last_look_at_a_slow_server_is_waited_for(
     """
     monkeypatch.setattr(_job, "REMOTE_HUNG_AFTER", 0.02)
     finish(memory, 1)
-    slow = Faulty(memory, lambda: time.sleep(0.5))
+    pauses = iter([1.5])  # Whether it hangs is asked after a second.
+    slow = Faulty(memory, lambda: time.sleep(next(pauses, 0)))
 
     assert [1] == [ckpt.step async for ckpt in follow(slow, layout=LAYOUT, timeout=0)]
 

@@ -5,6 +5,7 @@ Faults of object stores: each is waited for with its reason, and nothing is lost
 from __future__ import annotations
 
 import datetime
+import http.server
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from buckets import SECRET, Proxy, Server, finish, quick, take
+from buckets import SECRET, Answer, Proxy, Server, finish, quick, take
 from observing import until
 from paging import PAGE, Pages, pages
 from servers import BUCKET, SeaweedFS
@@ -355,6 +356,34 @@ async def test_a_token_that_expires(
         proxy.status = None
 
     await survive(stream, "cannot be read (400 Bad Request, ExpiredToken", renew, 2)
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (400, "ExpiredToken")])
+async def test_credentials_that_are_replaced_in_the_environment(
+    server: Server,
+    bucket: str,
+    proxy: Proxy,
+    survive: Survive,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    code: str,
+) -> None:
+    """
+    They are taken, though the stream was opened with others.
+    """
+    finish(server.store(bucket), 1)
+    proxy.code, answer = code, proxy.answer
+
+    def checked(url: str, asked: http.server.BaseHTTPRequestHandler) -> Answer:
+        proxy.status = None if "Credential=new/" in asked.headers["Authorization"] else status
+        return answer(url, asked)
+
+    monkeypatch.setattr(proxy, "answer", checked)
+
+    def replace() -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "new")
+
+    await survive(quick(f"s3://{bucket}"), code, replace, 1)
 
 
 class Provider:

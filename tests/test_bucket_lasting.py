@@ -17,12 +17,12 @@ from typing import Any
 import anyio
 import pytest
 from buckets import SECRET, Server, put
-from observing import SECONDS
+from observing import SECONDS, until
 
 import ckptstream.sync
 from ckptstream import Checkpoint, CheckpointStream, follow
 from ckptstream._scan import Look, Trouble
-from ckptstream._stores import _bucket, given_store
+from ckptstream._stores import LocalLocation, _bucket, given_store
 from ckptstream._stores._client import storage_error
 from ckptstream._stream._timers import Timers
 from ckptstream._threads import _job
@@ -103,7 +103,8 @@ async def test_a_last_look_at_a_slow_server_is_waited_for(
     """
     monkeypatch.setattr(_job, "REMOTE_HUNG_AFTER", 0.02)
     finish(memory, 1)
-    slow = Faulty(memory, lambda: time.sleep(0.1))
+    pauses = iter([1.5])  # Whether it hangs is asked after a second.
+    slow = Faulty(memory, lambda: time.sleep(next(pauses, 0)))
 
     assert [1] == [ckpt.step async for ckpt in follow(slow, layout=LAYOUT, timeout=0)]
 
@@ -226,6 +227,50 @@ def test_what_comes_beside_what_settles_is_seen(memory: Any) -> None:
     assert [(["ep0-ba1"], True), (["ep0-ba1"], False)] == [(s.settled, s.full) for s in scopes]
 
 
+def test_what_settles_of_one_name_is_looked_at_when_it_has(memory: Any) -> None:
+    """
+    Not only when the run is listed again.
+    """
+    timers = Timers(given_store(memory), 60.0)
+    timers.set(Look(full=True), 100.0, thorough=True, listed=True)
+    told = Look(full=False, settling={"ep0-ba1": 0.5})
+    timers.set(told, 101.0, thorough=False, listed=False)
+
+    assert 101.5 <= timers.next <= 102.0
+
+
+def test_the_last_look_goes_over_everything(memory: Any) -> None:
+    """
+    Also over what was finished and was written again: nobody looks after it.
+    """
+    timers = Timers(given_store(memory), 60.0)
+    timers.set(Look(full=True), 100.0, thorough=True, listed=True)
+    before = timers.scope(101.0, everything=True, polled=True)
+    timers.last_from = 102.0
+    last = timers.scope(102.0, everything=True, polled=True)
+
+    assert (False, True) == (before.thorough, last.thorough)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "again"),
+    [(Trouble.UNREADABLE, True), (Trouble.MISSING, False), (Trouble.NOT_A_DIRECTORY, False)],
+)
+def test_which_last_look_is_made_again(
+    memory: Any, tmp_path: Path, trouble: Trouble, again: bool
+) -> None:
+    """
+    For half a minute one that a server has failed, and no other, nor one of a directory.
+    """
+    timers = [Timers(each, 60.0) for each in (given_store(memory), LocalLocation(str(tmp_path)))]
+    for each in timers:
+        each.last_from = 100.0
+    failed = Look(trouble=trouble)
+
+    assert [not again, True] == [each.is_last(failed, 100.0, 101.0) for each in timers]
+    assert timers[0].is_last(failed, 100.0, 130.0)
+
+
 def test_a_look_at_one_name_does_not_put_off_the_listing(memory: Any) -> None:
     """
     However often somebody tells of it.
@@ -237,6 +282,47 @@ def test_a_look_at_one_name_does_not_put_off_the_listing(memory: Any) -> None:
         timers.set(Look(full=False), moment, thorough=False, listed=False)
 
     assert due == timers.poll_at
+
+
+@pytest.mark.parametrize(("requests", "rest"), [(2, 5.0), (100, 100.0), (100_000, 3600.0)])
+def test_what_costs_much_is_asked_less_often(memory: Any, requests: int, rest: float) -> None:
+    """
+    A look at everything: as many poll intervals later as it took requests, an hour at most.
+    """
+    location = given_store(memory)
+    timers = Timers(location, 1.0)
+    location.requests += requests
+    timers.set(Look(full=True), 1000.0, thorough=True, listed=True)
+
+    assert 0.9 * rest - 4.0 <= timers.safety_at - 1000.0 <= 1.1 * rest
+
+
+def test_the_blocking_twin_is_told(memory: Any) -> None:
+    """
+    Else it would ask an hour later.
+    """
+    finish(memory, 1)
+    stream = ckptstream.sync.follow(memory, layout=LAYOUT, poll_interval=3600, timeout=SECONDS)
+    first, began = next(stream), time.monotonic()
+    finish(memory, 2)
+    stream.wake(f"{first.run}/step_2/DONE")
+    second = next(stream)
+    stream.close()
+
+    assert (1, 2) == (first.step, second.step)
+    assert time.monotonic() - began < SECONDS
+
+
+def test_what_is_due_is_due_in_the_next_event_loop(memory: Any) -> None:
+    """
+    Each call of the blocking twin is one.
+    """
+    timers = Timers(given_store(memory), 60.0)
+    timers.set(Look(full=True, settling={"ep0-ba1": 0.1}), 100.0, thorough=True, listed=True)
+    due = timers.next, timers.poll_at
+    timers.restart()
+
+    assert due == (timers.next, timers.poll_at)
 
 
 def test_the_blocking_twin_asks_no_more_often(memory: Any) -> None:
@@ -300,12 +386,12 @@ async def test_an_endpoint_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> 
     """
     for key, value in Server("localhost:9000").environment.items():
         monkeypatch.setenv(key, value)
-    stream = follow("s3://bucket/run", timeout=0.2, poll_interval=0.05)
+    stream = follow("s3://bucket/run", poll_interval=0.05)
 
-    with anyio.move_on_after(1.0):
-        await anext(stream, None)
-
-    assert "is the endpoint a URL?" in str(stream.status())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anext, stream)
+        await until(lambda: "is the endpoint a URL?" in str(stream.status()))
+        tasks.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(
@@ -313,6 +399,8 @@ async def test_an_endpoint_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> 
     [
         f"s3://KEY:abc/{SECRET}@bucket/run",
         f"s3://KEY:ab#{SECRET}@bucket/run",
+        f"s3://KEY:ab@{SECRET}@bucket/run",
+        f"s3://KEY:ab\n{SECRET}@bucket/run",
         f"s3://bucket/run?client_options={SECRET}",
         f"s3a://KEY:{SECRET}@bucket/run",
         f"s3:/bucket/run?secret_access_key={SECRET}",

@@ -4,17 +4,19 @@ Patterns in object stores: which runs are followed, and what it costs to learn o
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import anyio
 import pytest
-from buckets import SECRET, Server, put
+from buckets import SECRET, Proxy, Server, put
 from observing import SECONDS
 
 from ckptstream import Checkpoint, CheckpointStream, follow
 from ckptstream._scan import Match, Matches, PatternRequest, match, split
 from ckptstream._stores import BucketLocation
+from ckptstream._threads import _job
 
 pytest.importorskip("obstore")
 anyio_tests = pytest.mark.anyio
@@ -155,6 +157,49 @@ async def test_the_requests_of_the_last_hour(server: Server, bucket: str) -> Non
     assert f"{pattern.requests_last_hour} request" in str(pattern)
 
 
+@anyio_tests
+async def test_a_last_look_at_a_slow_server_is_waited_for(
+    server: Server, bucket: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It hangs, as far as others are concerned; but its client gives up some day.
+    """
+    monkeypatch.setattr(_job, "REMOTE_HUNG_AFTER", 0.02)
+    pauses = iter([1.5])  # Whether it hangs is asked after a second.
+    monkeypatch.setattr(proxy, "wait", lambda: time.sleep(next(pauses, 0)))
+    finish(server.store(bucket), "sweeps/a", 1)
+
+    stream = follow(f"s3://{bucket}/sweeps/*", layout="step_{step}/DONE", timeout=0)
+
+    assert [1] == [ckpt.step async for ckpt in stream]
+
+
+@anyio_tests
+async def test_the_last_look_goes_into_everything(server: Server, bucket: str) -> None:
+    """
+    Nobody's turn comes after it.
+    """
+    store = server.store(bucket)
+    for number in range(25):
+        put(store, f"sweeps/{number:02}/config.yaml")
+
+    def expired() -> bool:
+        if stream.status().patterns[0].last_look is None:
+            return False
+        finish(store, "sweeps/24/checkpoints", 1)
+        return True
+
+    stream = follow(
+        f"s3://{bucket}/sweeps/*/checkpoints",
+        layout="step_{step}/DONE",
+        poll_interval=3600,
+        timeout=0.1,
+        timeout_fn=expired,
+    )
+
+    assert [1] == [ckpt.step async for ckpt in stream]
+
+
 # What one look costs.
 
 
@@ -174,7 +219,7 @@ class Looks:
         whole = BucketLocation(f"s3://bucket/{self.pattern}", self.pattern, client=self.store)
         self.location = whole.at(self.root)
 
-    def cost(self, *, thorough: bool = False) -> int:
+    def cost(self, *hints: str, thorough: bool = False) -> int:
         """
         How many requests a look makes.
         """
@@ -184,7 +229,7 @@ class Looks:
             root=self.root,
             parts=self.parts,
             known=self.known,
-            hints=(),
+            hints=hints,
             full=True,
             thorough=thorough,
             seen=frozenset() if last is None else last.seen,
@@ -283,6 +328,70 @@ def test_below_the_matches_all_is_looked_at_now_and_then(store: Any) -> None:
 
     assert 51 == looks.cost(thorough=True)
     assert 25 == len(looks.known)
+
+
+def test_what_was_told_of_is_looked_into_at_once(store: Any) -> None:
+    """
+    Whoever's turn it is.
+    """
+    for number in range(25):
+        put(store, f"sweeps/{number:02}/config.yaml")
+    looks = Looks(store, "sweeps/*/checkpoints")
+    looks.cost()
+    put(store, "sweeps/24/checkpoints/step_1/DONE")
+    looks.cost("24")
+
+    assert {"24"} == set(looks.known)
+
+
+def test_a_second_star_may_match_more(store: Any) -> None:
+    """
+    Though something below that name matches already.
+    """
+    looks = Looks(store, "sweeps/*/seed*")
+    for number in range(2):
+        put(store, f"sweeps/a/seed{number}/step_1/DONE")
+        looks.cost()
+
+    assert ["s3://bucket/sweeps/a/seed0", "s3://bucket/sweeps/a/seed1"] == [
+        found.path for found in looks.known["a"]
+    ]
+
+
+class Refusing:
+    """
+    A store that lists all but one prefix.
+    """
+
+    def __init__(self, store: Any, refused: str) -> None:
+        self._store = store
+        self._refused = refused
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def list_with_delimiter(self, prefix: str | None = None) -> Any:
+        from obstore.exceptions import GenericError
+
+        if prefix == self._refused:
+            raise GenericError("status code: 403 Forbidden")
+        return self._store.list_with_delimiter(prefix)
+
+
+def test_what_cannot_be_listed_has_not_gone(store: Any) -> None:
+    """
+    Its runs are followed on, and why is known.
+    """
+    for name in "ab":
+        put(store, f"sweeps/{name}/checkpoints/step_1/DONE")
+    looks = Looks(store, "sweeps/*/checkpoints")
+    looks.cost()
+    looks.location.client = Refusing(store, "sweeps/a")
+    looks.cost(thorough=True)
+
+    assert {"a", "b"} == set(looks.known)
+    assert looks.last is not None
+    assert "403 Forbidden" in looks.last.unreadable["a"]
 
 
 def test_a_match_that_is_gone_costs_nothing(store: Any) -> None:

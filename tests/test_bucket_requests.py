@@ -203,6 +203,19 @@ def test_a_thorough_look_sees_what_was_written_again(store: Any) -> None:
     assert [(1, []), (2, ["step_3"])] == [looks.cost(), looks.cost(thorough=True)]
 
 
+def test_a_thorough_look_at_few_asks_for_their_markers(store: Any) -> None:
+    """
+    One object of each, however many parts it has.
+    """
+    for number in range(2 * PAGE):
+        put(store, f"step_1/part-{number}")
+    finish(store, 1, 2)
+    looks = Looks(store)
+    looks.look()
+
+    assert (3, []) == looks.cost(thorough=True)
+
+
 def test_an_object_that_was_written_again_is_seen_in_the_listing(store: Any) -> None:
     """
     Of checkpoints that are objects themselves, the newest are compared each time.
@@ -225,20 +238,21 @@ def save_pointed(store: Any, step: int) -> None:
     put(store, "latest", f"global_step{step}".encode())
 
 
-def pointed(store: Any) -> Looks:
+def pointed(store: Any, layout: str = "deepspeed") -> Looks:
     save_pointed(store, 1)
-    looks = Looks(store, layout="deepspeed")
+    looks = Looks(store, layout=layout)
     looks.look()
     looks.clock += 40  # It has settled.
     looks.look()
     return looks
 
 
-def test_where_there_is_a_pointer_only_that_is_asked_for(store: Any) -> None:
+@pytest.mark.parametrize("layout", ["deepspeed", "auto"])
+def test_where_there_is_a_pointer_only_that_is_asked_for(store: Any, layout: str) -> None:
     """
-    Whether it has changed.
+    Whether it has changed; and none that other frameworks would have.
     """
-    looks = pointed(store)
+    looks = pointed(store, layout)
 
     assert (1, []) == looks.cost()
 
@@ -311,6 +325,20 @@ def test_of_ten_pages_all_are_listed_now_and_then(store: Any) -> None:
     assert (("step_00000005",), ["step_00000000"]) == (found.gone, list(found.changed))
 
 
+def test_many_new_parts_are_not_all_listed_twice(store: Any) -> None:
+    """
+    After four pages of them the names are listed, which are fewer.
+    """
+    finish(store, *range(2 * PAGE), name="step_{:08}")
+    looks = Looks(store)
+    looks.look()
+    for number in range(9 * PAGE):
+        put(store, f"step_{2 * PAGE:08}/part-{number}")
+
+    given_up, names, parts = 4, 3, 9
+    assert given_up + names + parts == looks.cost()[0]
+
+
 def test_names_that_are_not_padded_are_all_listed(store: Any) -> None:
     """
     What is new may be anywhere among them.
@@ -342,11 +370,41 @@ class Deaf:
 
 def test_a_server_that_ignores_where_to_begin(store: Any) -> None:
     """
-    Nothing is taken for new that is not, and what is new is found.
+    Nothing is taken for new that is not, and what is new is found: one page tells, then all names
+    are listed.
     """
     finish(store, *range(2 * PAGE), name="step_{:08}")
     looks = Looks(Deaf(store))
     looks.look()
+    quiet = looks.cost()
+    finish(store, 2 * PAGE, name="step_{:08}")
+
+    assert (1 + 2, []) == quiet
+    assert ["step_00002000"] == looks.cost()[1]
+
+
+class Odd(Deaf):
+    """
+    A server in which a key with an empty part comes after all checkpoints.
+    """
+
+    def list(
+        self, prefix: str | None = None, *, offset: str | None = None, chunk_size: int = 50
+    ) -> Any:
+        from obstore.exceptions import GenericError
+
+        yield from ()
+        raise GenericError("InvalidPath")
+
+
+def test_a_key_that_cannot_be_named_hides_nothing(store: Any) -> None:
+    """
+    All names are listed, of which it is none.
+    """
+    finish(store, *range(2 * PAGE), name="step_{:08}")
+    looks = Looks(store)
+    looks.look()
+    looks.location.client = Odd(store)
     finish(store, 2 * PAGE, name="step_{:08}")
 
     assert ["step_00002000"] == looks.cost()[1]

@@ -148,6 +148,17 @@ def test_what_is_saved_between_two(clocks: Clocks) -> None:
     assert SHORTEST == cadence.interval
 
 
+def test_two_of_the_same_second(clocks: Clocks) -> None:
+    """
+    As copies are: they say nothing of how long the next one takes.
+    """
+    cadence = Cadence(LONGEST)
+    cadence.learn(FINISHED, [int((clocks.now - ago * MINUTE) * SECOND) for ago in (20, 0, 0)])
+    clocks.after(10 * MINUTE)
+
+    assert LONGEST == cadence.interval
+
+
 @pytest.mark.parametrize(("longest", "shortest"), [(5.0, 5.0), (30.0, 10.0), (600.0, 100.0)])
 def test_within_what_the_user_says(clocks: Clocks, longest: float, shortest: float) -> None:
     """
@@ -230,3 +241,18 @@ def test_runs_that_began_together_do_not_ask_together() -> None:
     assert (20, 20) == (len(well), len(after))
     assert all(0.5 <= pause <= 1.0 for pause in after)
     assert all(0.8 * SHORTEST <= pause <= SHORTEST for pause in well)
+
+
+def test_the_requests_of_the_last_hour(clocks: Clocks) -> None:
+    """
+    Those before it do not count, give or take five minutes.
+    """
+    location = BucketLocation("s3://bucket")
+    requests = Requests(location)
+    for _ in range(3 * 60):
+        location.requests += 1
+        assert 1 == requests.note()
+        clocks.after(MINUTE)
+
+    assert requests.last_hour is not None
+    assert 60 <= requests.last_hour <= 65

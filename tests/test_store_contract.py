@@ -102,7 +102,7 @@ def test_a_listing_is_in_order_and_of_one_level(place: Place) -> None:
     """
     What is not there, and a file, list as empty.
     """
-    for name in ("b", "a", "c/d"):
+    for name in ("c", "a", "b/d"):
         place.write(f"step-1/{name}", b"x")
     store = place.open()
 
@@ -110,7 +110,7 @@ def test_a_listing_is_in_order_and_of_one_level(place: Place) -> None:
     assert ((), (), ("d",)) == (
         store.list("step-2"),
         store.list("step-1/a"),
-        store.list("step-1/c"),
+        store.list("step-1/b"),
     )
 
 
@@ -257,12 +257,22 @@ def test_a_pointer_is_what_a_file_says(place: Place) -> None:
     assert (b"step-1\n", None) == (store.pointer("latest", 99), store.pointer("last", 99))
 
 
+def test_no_more_of_a_pointer_is_read_than_was_asked_for(place: Place) -> None:
+    """
+    Something else may have its name, and be large.
+    """
+    place.write("latest", b"step-1\n")
+
+    assert b"step" == place.open().pointer("latest", 4)
+
+
 def test_what_comes_after_a_pointer_was_read_is_listed(place: Place) -> None:
     """
     It may be what the pointer names.
     """
     place.write("latest", b"step-1")
     store = place.open()
+    store.names()
     store.pointer("latest", 99)
     place.write("step-1/DONE", b"x")
 

@@ -380,6 +380,25 @@ async def test_trap_5_orbax_names_its_items(bucket: Bucket) -> None:
 
 @pytest.mark.anyio
 @virtual_asyncio
+async def test_trap_5_orbax_merges_what_its_processes_have_written(bucket: Bucket) -> None:
+    """
+    Trap 5: without the manifest of all of them nobody can read their parts.
+    """
+    follower = Follower("orbax", bucket)
+    bucket.put("100/_CHECKPOINT_METADATA", b'{"commit_timestamp_nsecs": 5}')
+    bucket.put("100/commit_success.txt", b"")
+    bucket.put("100/default/ocdbt.process_0/d/5d", b"arrays")
+    assert [] == await follower.look() + await follower.wait()
+    assert "no default/manifest.ocdbt" in run_status(follower.stream).waiting_for
+
+    bucket.put("100/default/d/7a", b"nodes")
+    bucket.put("100/default/manifest.ocdbt", b"manifest")
+
+    assert [("100", 100)] == await follower.look() + await follower.wait()
+
+
+@pytest.mark.anyio
+@virtual_asyncio
 @pytest.mark.parametrize(
     ("layout", "name"), [("dcp", "step_5"), ("torchtitan", "step-5"), ("composer", "ep0-ba5")]
 )

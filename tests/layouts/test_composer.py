@@ -55,6 +55,18 @@ def test_a_file_that_is_named_need_not_settle(
     assert run.judge(FILE, settled=True).missing is None
 
 
+def test_a_file_that_is_written_again_has_to_settle(run: Run) -> None:
+    """
+    In the second in which the pointer named the last one.
+    """
+    write(run.root / FILE, TORCH, at=1000)
+    point(run, FILE, at=1001)
+    assert run.judge(FILE).missing is None
+
+    write(run.root / FILE, TORCH, at=1001)
+    assert SETTLES == run.judge(FILE).missing
+
+
 def test_a_file_that_is_named_is_whole_all_the_same(run: Run) -> None:
     """
     A mirror need not keep the order.

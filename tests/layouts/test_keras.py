@@ -89,6 +89,17 @@ def test_one_that_was_killed_in_a_shard(sharded: Run) -> None:
     assert f"{shard(3)} is newer than {NAME}" == sharded.judge(NAME, settled=True).missing
 
 
+def test_a_shard_that_is_cut_off(sharded: Run) -> None:
+    """
+    Though what is left is large enough.
+    """
+    write(sharded.root / shard(1), HDF5[:-1], at=1001)
+
+    missing = sharded.judge(NAME, settled=True).missing
+    assert missing is not None
+    assert missing.startswith(f"{shard(1)}: ")
+
+
 def test_shards_of_a_larger_save(sharded: Run) -> None:
     """
     What the manifest does not name any more is older than it, and does not matter.

@@ -346,6 +346,17 @@ def test_trap_8_what_others_add_to_an_older_step(
     assert expected == run.judge("global_step_5", settled=True).missing
 
 
+def test_a_marker_of_which_nothing_is_written_yet(tmp_path: Path) -> None:
+    """
+    Most are written in place, and begin with no content.
+    """
+    run = Run(tmp_path, resolve("torchtitan"))
+    write(tmp_path / "step-5/__0_0.distcp", TORCH, at=1000)
+    write(tmp_path / "step-5/.metadata", b"", at=1001)
+
+    assert ".metadata is empty" in (run.judge("step-5", settled=True).missing or "")
+
+
 def test_trap_5_an_upload_publishes_the_marker_first(tmp_path: Path) -> None:
     """
     Trap 5: `.metadata` sorts before the data: alone it proves nothing; while data comes one waits.

@@ -92,6 +92,26 @@ async def test_trap_8_what_is_saved_after_a_rollback_is_not_early(
     assert () == run_status(stream).missed
 
 
+async def test_trap_8_nor_does_a_copied_pointer_vouch_for_what_is_saved_again(
+    run: Path, disk: SimulatedDisk, layout: str
+) -> None:
+    """
+    Trap 8: that it is older than all it names says nothing of a checkpoint that was finished.
+    """
+    os.utime(run / POINTERS[layout], (1, 1))
+    watcher = ManualWatcher(events=False)
+    stream = follow(run, layout=layout, watcher=watcher, poll_interval=LONG / 3)
+    assert [10, 20, 30] == await patiently(stream, watcher)
+
+    found = list[int | None]()
+    for done in train(disk, layout, 20):
+        assert [] == found, "it came before it was finished"
+        found += await patiently(stream, watcher)
+        if done:
+            break
+    assert [20] == found
+
+
 @pytest.mark.parametrize("again", [15, 20, 30], ids=["a new step", "between", "the last"])
 async def test_trap_8_nor_for_who_comes_meanwhile(
     run: Path, disk: SimulatedDisk, layout: str, again: int

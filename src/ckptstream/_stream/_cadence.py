@@ -82,9 +82,7 @@ class Cadence:
             gap = self._gap or 0.0
             if age < _EARLY * gap:
                 return self._within(_EARLY * gap - age)
-            if age <= _LATE * gap:
-                return self._shortest
-            silence = age - _LATE * gap
+            silence = age - _LATE * gap  # below zero while it is due: as often as may be
         return self._within(silence / _PATIENCE)
 
     def _within(self, seconds: float) -> float:

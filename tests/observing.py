@@ -31,7 +31,11 @@ BACKENDS: dict[str, Backend] = {
     "trio": ("trio", {}),
 }
 EVERY_LOOP = pytest.mark.parametrize("backend", BACKENDS.values(), ids=BACKENDS)
-NATIVE_LOOPS = pytest.mark.parametrize("anyio_backend", ["asyncio", "uvloop"], indirect=True)
+NATIVE_LOOPS = pytest.mark.parametrize(
+    "anyio_backend",
+    ["asyncio", pytest.param("uvloop", marks=pytest.mark.thorough)],
+    indirect=True,
+)
 
 
 def run_with_limit(limit: str, number: int, program: str, directory: Path) -> list[str]:

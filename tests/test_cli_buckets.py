@@ -381,6 +381,20 @@ def test_a_server_that_answers_an_error(
     assert message in done.stdout
 
 
+def test_plain_http_is_refused(
+    home: Path, url: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Unless it is allowed; there is nothing else to check.
+    """
+    monkeypatch.delenv("AWS_ALLOW_HTTP")
+    done = ckptstream("doctor", url, home=home)
+
+    assert 1 == done.returncode
+    assert ": plain http is refused: set AWS_ALLOW_HTTP=true\n" in done.stdout
+    assert [] == proxy.asked
+
+
 def test_a_directory_beside_it(home: Path, store: Any, url: str) -> None:
     """
     Each by what can be said of it.

@@ -201,6 +201,17 @@ def test_how_far_it_is(home: Path) -> None:
         assert view.text.endswith("every run has reached --until-step: 4 done")
 
 
+def test_a_run_that_stands_still(home: Path) -> None:
+    """
+    Of one that is long overdue nobody knows when it ends.
+    """
+    for step, ago in ((100, 5000), (200, 4900)):
+        saved(home / "runs/7b", step, ago)
+    with terminal("follow", "runs/7b", "--until-step", "300", home=home) as view:
+        view.wait(lambda text: "67% of the way to step 300" in text)
+        assert "to train" not in view.text
+
+
 def test_what_is_evaluated(home: Path) -> None:
     """
     Since when; and what has failed and is set aside.

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import types
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -538,7 +539,8 @@ async def test_a_message_wakes_a_stream(ckpts: Any, server: Server) -> None:
     [(code, _)] = blocks("wake")
     names = await execute(code.replace("WaitTimeSeconds=20", "WaitTimeSeconds=1"))
     sqs = boto3.client("sqs", endpoint_url=server.endpoint, region_name="us-east-1")
-    queue = sqs.create_queue(QueueName="events")["QueueUrl"]
+    # One of its own: whoever was cancelled while it received may still take a message.
+    queue = sqs.create_queue(QueueName=uuid.uuid4().hex)["QueueUrl"]
     stream = ckptstream.follow("s3://ckpts/runs/7b", poll_interval=3600)
 
     async with anyio.create_task_group() as tasks:

@@ -37,14 +37,15 @@ class Activity:
         return [later - earlier for earlier, later in pairwise(times) if later >= earlier]
 
     def remaining(self, until: int) -> float | None:
-        """Seconds until a step, if it goes on as it did; None if nobody can know."""
+        """Seconds until a step, if it goes on as it did; None if that cannot be known."""
         known = [(step, finished) for step, finished in self.steps if step is not None]
         if len(known) < 2:
             return None
         (first, began), (last, ended) = known[0], known[-1]
         if last <= first or ended <= began:
             return None
-        return max(0.0, (until - last) * (ended - began) / (last - first) - (time.time() - ended))
+        left = (until - last) * (ended - began) / (last - first) - (time.time() - ended)
+        return left if left > 0 else None
 
 
 class Activities:

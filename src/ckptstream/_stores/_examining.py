@@ -59,7 +59,8 @@ def _refused(where: str, fault: OSError) -> Iterator[Finding]:
         yield Finding("bucket", f"{words}: check its name, and the region", wrong=True)
     else:
         verb = " answers" if answered else ""
-        yield Finding("endpoint", f"{where}{verb}: {words}: check it", wrong=True)
+        remedy = "" if fault.errno == errno.EPROTONOSUPPORT else ": check it"
+        yield Finding("endpoint", f"{where}{verb}: {words}{remedy}", wrong=True)
 
 
 def _endpoint(client: Client, path: str) -> str:

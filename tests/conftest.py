@@ -5,6 +5,7 @@ import gc
 import importlib
 import itertools
 import os
+import signal
 import tempfile
 import threading
 import time
@@ -53,6 +54,18 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if config.getoption("in_memory") and room(MEMORY) > ROOM:
         os.environ["TMPDIR"] = tempfile.tempdir = MEMORY
+    heed_signals()
+
+
+def heed_signals() -> None:
+    """
+    Also in the background of a script, or under `nohup`: what tests start would ignore them, too.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def room(directory: str) -> int:

@@ -284,6 +284,24 @@ async def test_it_is_missed_also_when_the_directory_is_listed(
     assert [(2, False)] == missed(stream)
 
 
+@pytest.mark.parametrize("until", ["delivered", "seen unfinished"])
+async def test_old_news_of_one_that_has_gone(run: Path, watcher: ManualWatcher, until: str) -> None:
+    """
+    A look may see that it came, and the next one that it went, before the event is read.
+    """
+    save(run, 1) if until == "delivered" else half_save(run, 1)
+    stream = follow(run, watcher=watcher)
+    await steps(stream, watcher)
+    shutil.rmtree(run / "checkpoint-1")
+    watcher.touch()
+    await steps(stream, watcher)
+    before = missed(stream)
+    watcher.event("checkpoint-1", arrived=True)
+    await steps(stream, watcher)
+
+    assert before == missed(stream)
+
+
 async def test_an_aborted_save_is_missed_as_unfinished(run: Path, watcher: ManualWatcher) -> None:
     """
     It was seen, never finished, and is gone.

@@ -30,12 +30,14 @@ class Ledger:
         outcomes: What became of the others.
         looked: Whether a look has succeeded.
         fresh: What the last look found.
+        gone: What had gone by then.
     """
 
     # A program may follow ten thousand runs, each with a ledger; most of it stays empty for ever.
     __slots__ = (
         *("_accepted", "_baseline", "_baseline_due", "_first", "_first_settling", "_options"),
-        *("entries", "fresh", "looked", "newest", "outcomes", "queue", "sealed", "unfinished"),
+        *("entries", "fresh", "gone", "looked", "newest", "outcomes", "queue", "sealed"),
+        *("unfinished",),
     )
 
     def __init__(self, directory: str, options: Options, progress: Progress | None = None) -> None:
@@ -45,9 +47,9 @@ class Ledger:
         self.newest: tuple[str, ...] = ()
         self.queue = Queue(options)
         self.outcomes = Outcomes(directory, options, self.queue, progress)
-        self.fresh: tuple[str, ...] = ()
+        self.fresh = self.gone = tuple[str, ...]()
         self.looked = False
-        self.sealed = False  # the last look was merged: what comes later is not this stream's
+        self.sealed = False  # what comes later is not this stream's
         # The generation of each name that was queued, delivered or passed over, also of those
         # that are gone: a directory that vanishes and comes back brings nothing new.
         self._accepted: dict[str, str | None] = {}
@@ -72,8 +74,7 @@ class Ledger:
             self._baseline_due &= not self.outcomes.enter(look.claim)
         if look.trouble is not None:
             if look.trouble is Trouble.MISSING:
-                # Nothing was there at the start, so nothing of it is passed over.
-                self._baseline_due = False
+                self.expect_nothing()
                 self.queue.lose_all()
                 self.outcomes.take_baseline()
             return
@@ -113,13 +114,14 @@ class Ledger:
     def _take_out(self, look: Look) -> None:
         for name in sorted(look.gone, key=lambda name: order(name, self.entries[name])):
             self._lose(name)
+        there_lately = {*look.gone, *self.gone}  # Of those an event may be old news.
         for name, step in look.vanished:
-            # Of one that was there in the last look the event may be old news.
-            if name not in look.gone and not self.outcomes.awaits(name):
+            if name not in there_lately and not self.outcomes.awaits(name):
                 self.outcomes.miss(name, None, step)
+        self.gone = look.gone
 
     def expect_nothing(self) -> None:
-        """The run was not there at the stream's first look: nothing of it is passed over."""
+        """The run was not there at the start: nothing of it is passed over."""
         self._baseline_due = False
 
     def lose_all(self) -> None:
@@ -234,8 +236,7 @@ class Ledger:
 
     def is_awaited(self, name: str) -> bool:
         """Whether an unfinished one may become finished; one that is only being deleted may not."""
-        entry = self.entries[name]
-        return entry.rewritten or not self._is_accepted(name, entry)
+        return self.entries[name].rewritten or not self._is_accepted(name, self.entries[name])
 
     def _is_accepted(self, name: str, entry: Entry) -> bool:
         return entry.generation is not None and self._accepted.get(name) == entry.generation

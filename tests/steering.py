@@ -27,6 +27,12 @@ T = TypeVar("T")
 virtual = pytest.mark.parametrize(
     "anyio_backend", ["virtual-asyncio", "virtual-trio"], indirect=True
 )
+# Where there are so many tests that those on trio are only for `tox -e thorough`.
+virtual_many = pytest.mark.parametrize(
+    "anyio_backend",
+    ["virtual-asyncio", pytest.param("virtual-trio", marks=pytest.mark.thorough)],
+    indirect=True,
+)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

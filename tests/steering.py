@@ -176,10 +176,10 @@ def failing(call: str, number: int, part: str = "") -> Iterator[None]:
     """
     real = getattr(os, call)
 
-    def faulty(path: str, **how: object) -> object:
+    def faulty(path: str, *more: object, **how: object) -> object:
         if part in os.fspath(path):
             raise OSError(number, os.strerror(number), path)
-        return real(path, **how)
+        return real(path, *more, **how)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, call, faulty)

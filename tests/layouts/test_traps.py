@@ -21,8 +21,8 @@ from pathlib import Path
 import anyio
 import pytest
 from evidence import Run, write
-from saves import SAVES, TENSORS, Save
-from steering import drained, run_status, steps, virtual
+from saves import SAVES, TENSORS, TORCH, Save
+from steering import drained, failing, run_status, steps, virtual
 
 from ckptstream import CheckpointStream, follow, latest_checkpoint
 from ckptstream.layouts import resolve
@@ -302,6 +302,34 @@ async def test_trap_16_a_stale_listing(
 
     assert [1, 2] == sorted(step or 0 for step in await patient(stream, watcher))
     assert not any(missed.finished for missed in run_status(stream).missed)
+
+
+@streams
+@virtual
+@pytest.mark.parametrize("layout", ["lightning", "auto"])
+async def test_trap_19_a_file_that_must_not_be_read_yet(
+    run: Path, watcher: ManualWatcher, layout: str
+) -> None:
+    """
+    Trap 19: Lightning's is of mode 0600 until a chmod: that is said of it, and then it comes.
+    """
+    name = "epoch=1-step=5.ckpt"
+    stream = follow(run, layout=layout, watcher=watcher)
+    write(run / name, TORCH, at=1000)
+    # The tests may run as root, who may read all.
+    with failing("open", errno.EACCES, name):
+        assert [] == await patient(stream, watcher, name)
+        reason = f"cannot be read: Permission denied: {str(run / name)!r}"
+        assert {name: reason} == run_status(stream).unfinished
+        assert f"{name}: it is waited for; check its permissions and its mount" in (
+            run_status(stream).remedies
+        )
+    assert [5] == await patient(stream, watcher, name, arrived=False)
+
+    with failing("open", errno.EACCES, name):
+        assert [] == await patient(stream, watcher, name, arrived=False)
+    assert [] == await patient(stream, watcher, name, arrived=False)
+    assert () == run_status(stream).missed
 
 
 def test_trap_9_full_size_and_nothing_in_it(tmp_path: Path) -> None:

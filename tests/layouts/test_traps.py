@@ -262,6 +262,27 @@ async def test_trap_15_clocks_of_others(
 
 @streams
 @virtual
+async def test_trap_15_an_hour_that_is_repeated(run: Path, watcher: ManualWatcher) -> None:
+    """
+    Trap 15: Ray's names are of local time: the later one may have the earlier name.
+    """
+    stream = follow(run, layout="ray", watcher=watcher)
+    names = [f"checkpoint_2026-10-25_{time}.000000" for time in ("02-50-00", "02-10-00")]
+    results = list[dict[str, str]]()
+    for at, name in enumerate(names, 1000):
+        write(run / name / "model.pt", at=at)
+        results.append({"checkpoint_dir_name": name})
+        snapshot = {"checkpoint_results": results, "latest_checkpoint_result": results[-1]}
+        write(run / "checkpoint_manager_snapshot.json", json.dumps(snapshot), at=at)
+        watcher.touch()
+        assert [str(run / name)] == [each.path for each in await drained(stream, watcher)]
+
+    assert () == run_status(stream).missed
+    assert [None, None] == await all_at(run, "ray")
+
+
+@streams
+@virtual
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ESTALE])
 @pytest.mark.parametrize("layout", ["hf", "orbax", "tensorflow", "dcp"])
 async def test_trap_16_a_stale_listing(

@@ -21,7 +21,7 @@ from pathlib import Path
 import anyio
 import pytest
 from evidence import Run, write
-from saves import SAVES, TENSORS, TORCH, Save
+from saves import FSDP, SAVES, TENSORS, TORCH, Save
 from steering import drained, failing, run_status, steps, virtual
 
 from ckptstream import CheckpointStream, follow, latest_checkpoint
@@ -351,6 +351,40 @@ async def test_trap_19_a_file_that_must_not_be_read_yet(
         assert [] == await patient(stream, watcher, name, arrived=False)
     assert [] == await patient(stream, watcher, name, arrived=False)
     assert () == run_status(stream).missed
+
+
+@streams
+@virtual
+@pytest.mark.parametrize(
+    ("layout", "half", "lacking"),
+    [
+        ("prime-rl", {"step_5/model.safetensors": TENSORS}, "no STABLE, or no trainer/.metadata"),
+        ("verl", {"global_step_5/data.pt": TORCH}, "no actor"),
+        ("verl", {f"global_step_5/actor/{FSDP(1)}": TORCH}, f"no actor/{FSDP(0)}"),
+    ],
+    ids=["prime-rl", "verl", "verl-rank"],
+)
+async def test_trap_20_half_dead_remains(
+    run: Path, watcher: ManualWatcher, layout: str, half: dict[str, bytes], lacking: str
+) -> None:
+    """
+    Trap 20: for them nothing that is newer has to wait, and each says what it lacks.
+    """
+    stream = follow(run, layout=layout, watcher=watcher)
+    for path, content in half.items():
+        write(run / path, content)
+    (name,) = os.listdir(run)
+    assert [] == await patient(stream, watcher, name)
+    for step in (6, 7):
+        new = save(run, step, layout)
+        watcher.touch()
+        assert [step] == await steps(stream, watcher)
+        assert new == await latest_checkpoint(run, layout=layout, watcher=ManualWatcher())
+
+    assert [] == await patient(stream, watcher)
+    assert {name: lacking} == run_status(stream).unfinished
+    assert () == run_status(stream).missed
+    assert [6, 7] == await all_at(run, layout)
 
 
 def test_trap_9_full_size_and_nothing_in_it(tmp_path: Path) -> None:

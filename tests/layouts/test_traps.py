@@ -125,6 +125,29 @@ async def test_trap_4_a_pointer_that_has_grown_large(run: Path) -> None:
     assert [None] == await all_at(run, "ray")
 
 
+@streams
+@virtual
+@pytest.mark.parametrize("layout", ["megatron", "auto"])
+async def test_trap_10_iterations_that_are_links(
+    run: Path, tmp_path: Path, watcher: ManualWatcher, layout: str
+) -> None:
+    """
+    Trap 10: Megatron keeps them: each comes once, by its own name, wherever it leads.
+    """
+    stream = follow(run, layout=layout, watcher=watcher)
+    first, second, third = (run / f"iter_000000{step}" for step in (5, 6, 7))
+    first.symlink_to(save(tmp_path / "elsewhere", 5, "megatron"))
+    second.symlink_to(third.name)
+    save(run, 7, "megatron")
+    assert [5, 6, 7] == await patient(stream, watcher, *os.listdir(run))
+
+    third.rename(tmp_path / "archived")
+    assert [] == await patient(stream, watcher, third.name, arrived=False)
+    third.symlink_to(tmp_path / "archived")
+    assert [] == await patient(stream, watcher, third.name)
+    assert () == run_status(stream).missed
+
+
 EARLY = [save for save in SAVES if "/" in str(save.steps[0][0]) and save.steps[0][2] != "not there"]
 
 

@@ -27,6 +27,12 @@ T = TypeVar("T")
 virtual = pytest.mark.parametrize(
     "anyio_backend", ["virtual-asyncio", "virtual-trio"], indirect=True
 )
+# Where there are so many tests that those on trio are only for `tox -e thorough`.
+virtual_many = pytest.mark.parametrize(
+    "anyio_backend",
+    ["virtual-asyncio", pytest.param("virtual-trio", marks=pytest.mark.thorough)],
+    indirect=True,
+)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -170,10 +176,10 @@ def failing(call: str, number: int, part: str = "") -> Iterator[None]:
     """
     real = getattr(os, call)
 
-    def faulty(path: str, **how: object) -> object:
+    def faulty(path: str, *more: object, **how: object) -> object:
         if part in os.fspath(path):
             raise OSError(number, os.strerror(number), path)
-        return real(path, **how)
+        return real(path, *more, **how)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, call, faulty)

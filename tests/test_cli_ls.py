@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import ckptstream, started, train
+from commands import ckptstream, shell, started, train
 from observing import wait_until
 
 from ckptstream import CursorError
@@ -92,6 +92,27 @@ def test_every_field_as_json(home: Path) -> None:
     )
     assert all(its[f"checkpoint-{n}"]["finished"] for n in (1, 2, 3))
     assert all(each["age"] >= 0 and each["there"] for each in its.values())
+
+
+def test_what_cannot_be_read(home: Path) -> None:
+    """
+    Nobody knows whether it is finished.
+    """
+    program = """
+import errno, os, sys
+from ckptstream._cli import main
+from steering import failing
+with failing('open', errno.EACCES, 'checkpoint-2/trainer_state.json'):
+    sys.exit(main())
+"""
+    # The tests may run as root, who may read all.
+    program = f"import sys; sys.path.append({os.path.dirname(__file__)!r}){program}"
+    done = shell(f'{sys.executable} -c "{program}" ls runs/7b', home)
+
+    assert ("", 0) == (done.stderr, done.returncode)
+    words = [re.split(" {2,}", line)[-1] for line in done.stdout.splitlines()]
+    reason = "cannot be read: Permission denied: 'runs/7b/checkpoint-2/trainer_state.json'"
+    assert [reason, "finished", "finished", "unfinished: no trainer_state.json"] == words
 
 
 def test_a_pattern(home: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from buckets import Server, put
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from steering import VirtualLoop, run_status
+from steering import VirtualLoop, run_status, virtual_many
 from uploading import (
     ORDERS,
     Bucket,
@@ -132,7 +132,6 @@ UPLOADS = [
 
 _numbers = itertools.count()
 every_upload = pytest.mark.parametrize("upload", UPLOADS, ids=str)
-virtual_asyncio = pytest.mark.parametrize("anyio_backend", ["virtual-asyncio"], indirect=True)
 
 
 @pytest.fixture
@@ -180,7 +179,7 @@ async def upload_all(
 
 
 @pytest.mark.anyio
-@virtual_asyncio
+@virtual_many
 @every_upload
 async def test_it_comes_once_when_it_is_there(upload: Upload, layout: str) -> None:
     """
@@ -217,7 +216,7 @@ def test_it_comes_once_in_any_order(upload: Upload, named: bool, random: Random)
 
 
 @pytest.mark.anyio
-@virtual_asyncio
+@virtual_many
 @every_upload
 async def test_trap_5_the_marker_first_and_the_rest_in_other_seconds(
     upload: Upload, layout: str
@@ -233,7 +232,7 @@ async def test_trap_5_the_marker_first_and_the_rest_in_other_seconds(
 
 
 @pytest.mark.anyio
-@virtual_asyncio
+@virtual_many
 @every_upload
 async def test_trap_5_a_marker_alone_is_none(bucket: Bucket, upload: Upload, layout: str) -> None:
     """
@@ -249,7 +248,7 @@ async def test_trap_5_a_marker_alone_is_none(bucket: Bucket, upload: Upload, lay
 
 
 @pytest.mark.anyio
-@virtual_asyncio
+@virtual_many
 @every_upload
 async def test_trap_5_what_a_manifest_asks_for_is_waited_for(upload: Upload) -> None:
     """
@@ -274,7 +273,7 @@ async def test_trap_5_what_a_manifest_asks_for_is_waited_for(upload: Upload) -> 
 
 
 @pytest.mark.anyio
-@virtual_asyncio
+@virtual_many
 @every_upload
 async def test_saved_again_it_comes_again(upload: Upload, layout: str) -> None:
     """
@@ -290,7 +289,7 @@ async def test_saved_again_it_comes_again(upload: Upload, layout: str) -> None:
 
 
 @pytest.mark.anyio
-@virtual_asyncio
+@virtual_many
 @every_upload
 async def test_saved_again_in_another_order_it_comes_again(upload: Upload) -> None:
     """
@@ -322,7 +321,7 @@ def test_every_layout_can_be_uploaded() -> None:
 
 
 @pytest.mark.anyio
-@virtual_asyncio
+@virtual_many
 @pytest.mark.parametrize("layout", ["orbax", "auto"])
 async def test_orbax_commits_with_a_file(bucket: Bucket, layout: str) -> None:
     """
@@ -352,7 +351,7 @@ async def test_orbax_commits_with_a_file(bucket: Bucket, layout: str) -> None:
 
 
 @pytest.mark.anyio
-@virtual_asyncio
+@virtual_many
 async def test_trap_5_orbax_names_its_items(bucket: Bucket) -> None:
     """
     Trap 5: `commit_success.txt` sorts before `state/`; the metadata says that there is one.
@@ -379,7 +378,7 @@ async def test_trap_5_orbax_names_its_items(bucket: Bucket) -> None:
 
 
 @pytest.mark.anyio
-@virtual_asyncio
+@virtual_many
 async def test_trap_5_orbax_merges_what_its_processes_have_written(bucket: Bucket) -> None:
     """
     Trap 5: without the manifest of all of them nobody can read their parts.
@@ -398,7 +397,7 @@ async def test_trap_5_orbax_merges_what_its_processes_have_written(bucket: Bucke
 
 
 @pytest.mark.anyio
-@virtual_asyncio
+@virtual_many
 @pytest.mark.parametrize(
     ("layout", "name"), [("dcp", "step_5"), ("torchtitan", "step-5"), ("composer", "ep0-ba5")]
 )
@@ -425,7 +424,7 @@ async def test_trap_5_metadata_sorts_before_the_data(
 
 
 @pytest.mark.anyio
-@virtual_asyncio
+@virtual_many
 async def test_names_in_metadata_that_are_no_files_of_its_own(bucket: Bucket) -> None:
     """
     Parts of other strings, such as a path to another checkpoint, are not asked for.
@@ -438,7 +437,7 @@ async def test_names_in_metadata_that_are_no_files_of_its_own(bucket: Bucket) ->
 
 
 @pytest.mark.anyio
-@virtual_asyncio
+@virtual_many
 @pytest.mark.parametrize("layout", ["hf", "auto"])
 async def test_trap_5_a_trainers_small_files_are_uploaded_faster(
     bucket: Bucket, layout: str
@@ -457,7 +456,7 @@ async def test_trap_5_a_trainers_small_files_are_uploaded_faster(
 
 
 @pytest.mark.anyio
-@virtual_asyncio
+@virtual_many
 @pytest.mark.parametrize("layout", ["lightning", "auto"])
 async def test_lightning_uploads_each_as_one_object(bucket: Bucket, layout: str) -> None:
     """
@@ -477,7 +476,7 @@ async def test_lightning_uploads_each_as_one_object(bucket: Bucket, layout: str)
 
 
 @pytest.mark.anyio
-@virtual_asyncio
+@virtual_many
 async def test_ray_lists_what_its_workers_have_copied(bucket: Bucket) -> None:
     """
     Version 2: what its JSON file names is there, at once; version 1 has none, so it must settle.
@@ -497,7 +496,7 @@ async def test_ray_lists_what_its_workers_have_copied(bucket: Bucket) -> None:
 
 
 @pytest.mark.anyio
-@virtual_asyncio
+@virtual_many
 async def test_trap_5_an_uploaders_own_marker(bucket: Bucket) -> None:
     """
     Trap 5: it must be the last; an older one than the data is believed when that has settled.
@@ -517,7 +516,7 @@ async def test_trap_5_an_uploaders_own_marker(bucket: Bucket) -> None:
 
 
 @pytest.mark.anyio
-@virtual_asyncio
+@virtual_many
 @pytest.mark.parametrize("layout", ["t5x", "olmo"])
 async def test_trap_6_a_rename_is_a_copy_of_each_object(bucket: Bucket, layout: str) -> None:
     """
@@ -535,7 +534,7 @@ async def test_trap_6_a_rename_is_a_copy_of_each_object(bucket: Bucket, layout: 
 
 
 @pytest.mark.anyio
-@virtual_asyncio
+@virtual_many
 async def test_trap_6_orbax_renames_where_that_is_a_copy(bucket: Bucket) -> None:
     """
     Trap 6: on `s3://` Orbax renames, object by object: the commit stamp comes before the data, and
@@ -558,7 +557,7 @@ async def test_trap_6_orbax_renames_where_that_is_a_copy(bucket: Bucket) -> None
 
 
 @pytest.mark.anyio
-@virtual_asyncio
+@virtual_many
 @pytest.mark.parametrize("upload", {each.layout: each for each in UPLOADS}.values(), ids=str)
 async def test_uploaded_to_s3(server: Server, upload: Upload) -> None:
     """

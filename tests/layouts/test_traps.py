@@ -21,8 +21,8 @@ from pathlib import Path
 import anyio
 import pytest
 from evidence import Run, write
-from saves import SAVES, TENSORS, Save
-from steering import drained, run_status, steps, virtual
+from saves import FSDP, SAVES, TENSORS, TORCH, Save
+from steering import drained, failing, run_status, steps, virtual
 
 from ckptstream import CheckpointStream, follow, latest_checkpoint
 from ckptstream.layouts import resolve
@@ -123,6 +123,29 @@ async def test_trap_4_a_pointer_that_has_grown_large(run: Path) -> None:
     )
 
     assert [None] == await all_at(run, "ray")
+
+
+@streams
+@virtual
+@pytest.mark.parametrize("layout", ["megatron", "auto"])
+async def test_trap_10_iterations_that_are_links(
+    run: Path, tmp_path: Path, watcher: ManualWatcher, layout: str
+) -> None:
+    """
+    Trap 10: Megatron keeps them: each comes once, by its own name, wherever it leads.
+    """
+    stream = follow(run, layout=layout, watcher=watcher)
+    first, second, third = (run / f"iter_000000{step}" for step in (5, 6, 7))
+    first.symlink_to(save(tmp_path / "elsewhere", 5, "megatron"))
+    second.symlink_to(third.name)
+    save(run, 7, "megatron")
+    assert [5, 6, 7] == await patient(stream, watcher, *os.listdir(run))
+
+    third.rename(tmp_path / "archived")
+    assert [] == await patient(stream, watcher, third.name, arrived=False)
+    third.symlink_to(tmp_path / "archived")
+    assert [] == await patient(stream, watcher, third.name)
+    assert () == run_status(stream).missed
 
 
 EARLY = [save for save in SAVES if "/" in str(save.steps[0][0]) and save.steps[0][2] != "not there"]
@@ -262,6 +285,27 @@ async def test_trap_15_clocks_of_others(
 
 @streams
 @virtual
+async def test_trap_15_an_hour_that_is_repeated(run: Path, watcher: ManualWatcher) -> None:
+    """
+    Trap 15: Ray's names are of local time: the later one may have the earlier name.
+    """
+    stream = follow(run, layout="ray", watcher=watcher)
+    names = [f"checkpoint_2026-10-25_{time}.000000" for time in ("02-50-00", "02-10-00")]
+    results = list[dict[str, str]]()
+    for at, name in enumerate(names, 1000):
+        write(run / name / "model.pt", at=at)
+        results.append({"checkpoint_dir_name": name})
+        snapshot = {"checkpoint_results": results, "latest_checkpoint_result": results[-1]}
+        write(run / "checkpoint_manager_snapshot.json", json.dumps(snapshot), at=at)
+        watcher.touch()
+        assert [str(run / name)] == [each.path for each in await drained(stream, watcher)]
+
+    assert () == run_status(stream).missed
+    assert [None, None] == await all_at(run, "ray")
+
+
+@streams
+@virtual
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ESTALE])
 @pytest.mark.parametrize("layout", ["hf", "orbax", "tensorflow", "dcp"])
 async def test_trap_16_a_stale_listing(
@@ -302,6 +346,68 @@ async def test_trap_16_a_stale_listing(
 
     assert [1, 2] == sorted(step or 0 for step in await patient(stream, watcher))
     assert not any(missed.finished for missed in run_status(stream).missed)
+
+
+@streams
+@virtual
+@pytest.mark.parametrize("layout", ["lightning", "auto"])
+async def test_trap_19_a_file_that_must_not_be_read_yet(
+    run: Path, watcher: ManualWatcher, layout: str
+) -> None:
+    """
+    Trap 19: Lightning's is of mode 0600 until a chmod: that is said of it, and then it comes.
+    """
+    name = "epoch=1-step=5.ckpt"
+    stream = follow(run, layout=layout, watcher=watcher)
+    write(run / name, TORCH, at=1000)
+    # The tests may run as root, who may read all.
+    with failing("open", errno.EACCES, name):
+        assert [] == await patient(stream, watcher, name)
+        reason = f"cannot be read: Permission denied: {str(run / name)!r}"
+        assert {name: reason} == run_status(stream).unfinished
+        assert f"{name}: it is waited for; check its permissions and its mount" in (
+            run_status(stream).remedies
+        )
+    assert [5] == await patient(stream, watcher, name, arrived=False)
+
+    with failing("open", errno.EACCES, name):
+        assert [] == await patient(stream, watcher, name, arrived=False)
+    assert [] == await patient(stream, watcher, name, arrived=False)
+    assert () == run_status(stream).missed
+
+
+@streams
+@virtual
+@pytest.mark.parametrize(
+    ("layout", "half", "lacking"),
+    [
+        ("prime-rl", {"step_5/model.safetensors": TENSORS}, "no STABLE, or no trainer/.metadata"),
+        ("verl", {"global_step_5/data.pt": TORCH}, "no actor"),
+        ("verl", {f"global_step_5/actor/{FSDP(1)}": TORCH}, f"no actor/{FSDP(0)}"),
+    ],
+    ids=["prime-rl", "verl", "verl-rank"],
+)
+async def test_trap_20_half_dead_remains(
+    run: Path, watcher: ManualWatcher, layout: str, half: dict[str, bytes], lacking: str
+) -> None:
+    """
+    Trap 20: for them nothing that is newer has to wait, and each says what it lacks.
+    """
+    stream = follow(run, layout=layout, watcher=watcher)
+    for path, content in half.items():
+        write(run / path, content)
+    (name,) = os.listdir(run)
+    assert [] == await patient(stream, watcher, name)
+    for step in (6, 7):
+        new = save(run, step, layout)
+        watcher.touch()
+        assert [step] == await steps(stream, watcher)
+        assert new == await latest_checkpoint(run, layout=layout, watcher=ManualWatcher())
+
+    assert [] == await patient(stream, watcher)
+    assert {name: lacking} == run_status(stream).unfinished
+    assert () == run_status(stream).missed
+    assert [6, 7] == await all_at(run, layout)
 
 
 def test_trap_9_full_size_and_nothing_in_it(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 from replaying import Book, Follower, be_patient, look_by_events, newcomers_view, replay
+from steering import virtual_many
 from tracing import Disk, Trace, read
 
 TRACES = [read(path) for path in sorted(Path(__file__).parent.glob("*.trace"))]
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.parametrize("anyio_backend", ["virtual-asyncio"], indirect=True),
+    virtual_many,
     pytest.mark.parametrize("trace", TRACES, ids=lambda trace: trace.name),
 ]
 

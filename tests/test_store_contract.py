@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from buckets import Server, put
-from servers import BUCKET, ObjectServer
+from servers import BUCKET, FakeGCS, ObjectServer
 
 from ckptstream._stores import BucketLocation, LocalLocation, Location, Store
 
@@ -31,6 +31,7 @@ class Place:
     location: Location
     write: Callable[[str, bytes], None]
     delete: Callable[[str], None]
+    heeds: bool = True  # from where it is asked to list, and what is known already
 
     def open(self) -> Store:
         """
@@ -44,7 +45,7 @@ def local(path: Path) -> Place:
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(content)
 
-    return Place(LocalLocation(str(path)), write, lambda name: os.remove(path / name))
+    return Place(LocalLocation(str(path)), write, lambda name: os.remove(path / name), heeds=False)
 
 
 def bucket(store: Any, prefix: str) -> Place:
@@ -61,6 +62,7 @@ def served(server: ObjectServer, prefix: str) -> Place:
         BucketLocation(f"s3://{BUCKET}/{prefix}", prefix, client=store),
         lambda name, content: server.put(f"{prefix}/{name}", content),
         lambda name: store.delete(f"{prefix}/{name}"),
+        heeds=not isinstance(server, FakeGCS),
     )
 
 
@@ -132,6 +134,34 @@ def test_a_hundred_and_more_names(place: Place) -> None:
         place.write(f"step-{number}/DONE", b"x")
 
     assert 120 == len(place.open().names())
+
+
+def test_names_after_one(place: Place) -> None:
+    """
+    In the order of their bytes, each once, by one request; None where all are to be listed.
+    """
+    before = ["latest", "step-08/DONE", "step-09/DONE", "step-09/x", "step-09.tmp", "stems"]
+    after = ["step-10", "step-9", "step_1", "zeta", "ü"]
+    for name in (*before, "step-10/DONE", "step-10/a/b", "step-9", "step_1/x", "zeta", "ü/x"):
+        place.write(name, b"x")
+    store, asked = place.open(), place.location.requests or 0
+
+    found = store.names_after("step-09")
+
+    assert (after if place.heeds else None) == (found and sorted(found))
+    assert (1 if place.location.profile().paid else 0) == (place.location.requests or 0) - asked
+
+
+def test_names_after_one_that_is_not_there(place: Place) -> None:
+    """
+    Or that is the last: nothing but what comes after it.
+    """
+    for name in ("step-08/DONE", "step-10/DONE"):
+        place.write(name, b"x")
+
+    found = [place.open().names_after(name) for name in ("step-09", "step-10", "zeta")]
+
+    assert ([["step-10"], [], []] if place.heeds else [None] * 3) == found
 
 
 @pytest.mark.parametrize("listed", [False, True])
@@ -255,6 +285,41 @@ def test_a_pointer_is_what_a_file_says(place: Place) -> None:
     store = place.open()
 
     assert (b"step-1\n", None) == (store.pointer("latest", 99), store.pointer("last", 99))
+
+
+def test_a_pointer_that_is_read_again(place: Place) -> None:
+    """
+    In one look after the other: the same, another one of as many bytes, none, and one again.
+    """
+    said = list[bytes | None]()
+    for content in (b"step-1", b"step-2", None, b"step-3"):
+        if content is None:
+            place.delete("latest")
+        else:
+            place.write("latest", content)
+        said += [place.open().pointer("latest", 99) for _ in range(2)]
+
+    assert [b"step-1"] * 2 + [b"step-2"] * 2 + [None] * 2 + [b"step-3"] * 2 == said
+
+
+@pytest.mark.parametrize(("content", "requests"), [(b"step-1", 1), (b"step-2", 2)])
+def test_whether_a_pointer_has_changed(place: Place, content: bytes, requests: int) -> None:
+    """
+    Is asked by one request, and only if it has is the run listed again, for what it names.
+    """
+    place.write("latest", b"step-1")
+    place.open().pointer("latest", 99)
+    if content != b"step-1":
+        place.write("latest", content)
+    store = place.open()
+    store.names()
+    before = place.location.requests
+
+    said = store.pointer("latest", 99)
+
+    assert (content, ["latest"]) == (said, store.names())
+    if before is not None:
+        assert before + (requests if place.heeds else 2) == place.location.requests
 
 
 def test_no_more_of_a_pointer_is_read_than_was_asked_for(place: Place) -> None:

@@ -70,7 +70,7 @@ _WORDS = (
     ("TimedOut", errno.ETIMEDOUT, "the server does not answer in time"),
     ("timed out", errno.ETIMEDOUT, "the server does not answer in time"),
     ("dns error", errno.EHOSTUNREACH, "the server's name is not known"),
-    ("BadScheme", errno.EPROTONOSUPPORT, "plain http is refused: set AWS_ALLOW_HTTP=true"),
+    ("BadScheme", errno.EPROTONOSUPPORT, "plain http is refused: set {}ALLOW_HTTP=true"),
     ("MissingAccount", errno.EACCES, "no account: set AZURE_STORAGE_ACCOUNT_NAME"),
     ("IncompleteBody", errno.EIO, "the answer broke off"),
     ("InvalidListResponse", errno.EIO, "the answer is no listing"),
@@ -157,7 +157,8 @@ def storage_error(error: BaseException, url: str) -> OSError:
         return OSError(error.errno or errno.ENOENT, "not there", url)
     for sign, number, words in _WORDS:
         if sign in text:
-            return OSError(number, words, url)
+            variables = _VARIABLES.get(url.partition(":")[0], "AWS_")
+            return OSError(number, words.format(variables), url)
     return OSError(errno.EIO, f"{_UNKNOWN} {type(error).__name__}", url)
 
 

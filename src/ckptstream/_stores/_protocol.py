@@ -64,8 +64,8 @@ class Store(Protocol):
 
     def names_after(self, name: str) -> Sequence[str] | None:
         """
-        The names that come after one in the order of their bytes, but for those that begin with
-        it; None if listing all of them is cheaper.
+        The names that come after one in the order of their bytes, of which those that begin with
+        it may be missing; None if listing all of them is cheaper.
         """
         ...
 

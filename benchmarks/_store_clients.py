@@ -119,10 +119,7 @@ async def _follow(spec: Spec, heard: Heard, urls: list[str]) -> None:
     stream = ckptstream.follow(*urls, layout=LAYOUT, skip_existing=True)
 
     async def count() -> int | None:
-        rows = stream.status().runs
-        known = [getattr(row, "requests_last_hour", None) for row in rows]
-        numbers = [number for number in known if number is not None]
-        return sum(numbers) if numbers else None
+        return stream.status().requests_last_hour
 
     heard.wake = partial(loop.call_soon_threadsafe, stream.wake)
     heard.counted = lambda: asyncio.run_coroutine_threadsafe(count(), loop).result()

@@ -14,6 +14,7 @@ import anyio
 from .. import Checkpoint
 from .._cursor import Memory, Record, State, remembered
 from .._errors import CursorError
+from .._scan import Trouble
 from .._stream import Listed, Silent, everything
 from ._command_line import DIRECTORIES, LAYOUT, FileName, command, flag, value
 from ._errors import Refused
@@ -158,7 +159,7 @@ def _words(item: _Item, remembered: bool) -> tuple[str, ...]:
 
 def _finished(missing: str | None) -> str:
     # Of what cannot be read nobody knows whether it is finished.
-    if missing is not None and not missing.startswith("cannot be read"):
+    if missing is not None and not missing.startswith(Trouble.UNREADABLE.value):
         return f"unfinished: {missing}"
     return missing or "finished"
 

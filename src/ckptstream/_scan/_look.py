@@ -212,7 +212,7 @@ class _Looking:
                 verdict = verdict._replace(missing="it is still being written")
         except OSError as error:
             # EACCES on a finished checkpoint is neither "incomplete" nor "corrupt".
-            missing = f"cannot be read: {error.strerror}: {error.filename!r}"
+            missing = f"{Trouble.UNREADABLE.value}: {error.strerror}: {error.filename!r}"
             blank = Entry(None, self._request.layout.name, members, missing, None)
             unreadable = replace(old or blank, members=members, missing=missing, witness=None)
             return unreadable, evidence

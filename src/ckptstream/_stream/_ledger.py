@@ -30,14 +30,13 @@ class Ledger:
         outcomes: What became of the others.
         looked: Whether a look has succeeded.
         fresh: What the last look found.
-        gone: What had gone by then.
     """
 
     # A program may follow ten thousand runs, each with a ledger; most of it stays empty for ever.
     __slots__ = (
         *("_accepted", "_baseline", "_baseline_due", "_first", "_first_settling", "_options"),
-        *("entries", "fresh", "gone", "looked", "newest", "outcomes", "queue", "sealed"),
-        *("unfinished",),
+        *("_gone", "entries", "fresh", "looked", "newest", "outcomes", "queue", "sealed"),
+        "unfinished",
     )
 
     def __init__(self, directory: str, options: Options, progress: Progress | None = None) -> None:
@@ -47,9 +46,10 @@ class Ledger:
         self.newest: tuple[str, ...] = ()
         self.queue = Queue(options)
         self.outcomes = Outcomes(directory, options, self.queue, progress)
-        self.fresh = self.gone = tuple[str, ...]()
+        self.fresh: tuple[str, ...] = ()
+        self._gone: tuple[str, ...] = ()  # at the last look
         self.looked = False
-        self.sealed = False  # what comes later is not this stream's
+        self.sealed = False  # the last look was merged: what comes later is not this stream's
         # The generation of each name that was queued, delivered or passed over, also of those
         # that are gone: a directory that vanishes and comes back brings nothing new.
         self._accepted: dict[str, str | None] = {}
@@ -114,11 +114,11 @@ class Ledger:
     def _take_out(self, look: Look) -> None:
         for name in sorted(look.gone, key=lambda name: order(name, self.entries[name])):
             self._lose(name)
-        there_lately = {*look.gone, *self.gone}  # Of those an event may be old news.
+        there_lately = {*look.gone, *self._gone}  # Of those an event may be old news.
         for name, step in look.vanished:
             if name not in there_lately and not self.outcomes.awaits(name):
                 self.outcomes.miss(name, None, step)
-        self.gone = look.gone
+        self._gone = look.gone
 
     def expect_nothing(self) -> None:
         """The run was not there at the start: nothing of it is passed over."""

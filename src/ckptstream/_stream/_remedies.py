@@ -93,7 +93,8 @@ def _of_strangers(run: Run) -> str:
 
 def _of_entries(run: Run) -> Iterator[Remedy]:
     ledger, foreign, reasons = run.ledger, run.sight.look.foreign, unfinished(run)
-    unreadable = [name for name, reason in reasons.items() if reason.startswith("cannot be read")]
+    sign = Trouble.UNREADABLE.value
+    unreadable = [name for name, reason in reasons.items() if reason.startswith(sign)]
     for name in unreadable[:_MANY]:
         yield Remedy(f"{name} {reasons[name]}", _check_access(run), whose=name)
     if len(unreadable) > _MANY:

@@ -135,7 +135,7 @@ def test_a_last_look_is_given_up_in_time(memory: Any, monkeypatch: pytest.Monkey
     monkeypatch.setattr(random, "uniform", lambda low, high: 0.95 * high)
     timers, failed = Timers(given_store(memory), 60.0), Look(trouble=Trouble.UNREADABLE)
     timers.last_from = now = 100.0
-    while not timers.is_last(failed, now, now):
+    while not timers.is_last(failed, now, now, now):
         timers.set(failed, now, thorough=True, listed=False)
         now = timers.poll_at
 
@@ -267,8 +267,8 @@ def test_which_last_look_is_made_again(
         each.last_from = 100.0
     failed = Look(trouble=trouble)
 
-    assert [not again, True] == [each.is_last(failed, 100.0, 101.0) for each in timers]
-    assert timers[0].is_last(failed, 100.0, 130.0)
+    assert [not again, True] == [each.is_last(failed, 100.0, 101.0, 101.0) for each in timers]
+    assert timers[0].is_last(failed, 100.0, 130.0, 130.0)
 
 
 def test_a_look_at_one_name_does_not_put_off_the_listing(memory: Any) -> None:

@@ -32,7 +32,7 @@ def look(request: Request, alive: Callable[[], None]) -> Look:
     Raises:
         CursorError: The cursor cannot be read, or the run belongs to another stream.
     """
-    claim = None
+    claim, began = None, request.clock()
     if request.cursor is not None and request.claimed is None:
         try:
             claim = request.cursor.claim(request.location.path, briefly=True)
@@ -44,7 +44,7 @@ def look(request: Request, alive: Callable[[], None]) -> Look:
     result = attempt(
         watching, lambda: _Looking(request, watching, alive).result, whole=request.whole
     )
-    result.claim = claim
+    result.began, result.claim = began, claim
     return result
 
 

@@ -186,6 +186,7 @@ class Look:
     What one look found.
 
     Attributes:
+        began: When it was begun, on the look's clock.
         trouble: Why the run could not be looked at, and in whose words; then nothing else is known.
         full: Whether the directory was listed, or is known not to have changed.
         unwatched: Whether what has become finished is watched only if it was among the newest.
@@ -202,6 +203,7 @@ class Look:
         remembered: What the cursor remembers of finished entries that are new or have changed.
     """
 
+    began: float = -math.inf
     trouble: Trouble | None = None
     detail: str = ""
     full: bool = False

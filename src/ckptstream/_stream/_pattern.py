@@ -173,7 +173,7 @@ class Pattern:
         """
         if not self.flight.has_landed:
             return None
-        _, now = self.flight.landed(now)
+        ended, now = self.flight.landed(now)
         try:
             matches = self.flight.take()
         except BaseException:
@@ -196,7 +196,7 @@ class Pattern:
         self._turn = matches.seen, matches.turn
         thorough = result.full or result.trouble is not None
         self._timers.set(result, now, thorough=thorough, listed=self._listed)
-        self._sealed |= self._timers.is_last(result, self._began, now)
+        self._sealed |= self._timers.is_last(result, self._began, ended, now)
         return change
 
     def _change(self, matches: Matches, late: bool) -> Change:

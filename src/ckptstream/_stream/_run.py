@@ -241,11 +241,11 @@ class Run:
         self._ground = result.ground
         if result.trouble is None:
             self._hints.spend()
-        self._prepare_next(result, now)
+        self._prepare_next(result, ended, now)
         result.forget()
         return not nothing_new
 
-    def _prepare_next(self, result: Look, now: float) -> None:
+    def _prepare_next(self, result: Look, ended: float, now: float) -> None:
         if result.trouble is None and result.full:
             self._listed = self._looked
         self._hints.everything |= result.again  # The way has changed meanwhile.
@@ -256,7 +256,7 @@ class Run:
         newest = (self.ledger.entries[name].written for name in self.ledger.newest)
         self._timers.set(result, now, self._looked.thorough, result.full, newest)
         self._timers.look_by(math.inf if self.sight.puzzling else self.sight.explained)
-        if self._timers.is_last(result, self._looked.began, now):
+        if self._timers.is_last(result, self._looked.began, ended, now):
             self.seal()
 
     # The end.

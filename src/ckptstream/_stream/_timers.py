@@ -54,7 +54,7 @@ class Timers:
         poll_at: When to list the directory, where no event would tell.
         safety_at: When to look at everything, whatever the events said.
         last_from: The stream's last look is one that began at or after this moment.
-        last_until: What settles by then still counts; None before that look.
+        last_until: When what was there at that look has settled; None before that look.
     """
 
     __slots__ = (
@@ -62,6 +62,7 @@ class Timers:
         "_jitter",
         "_poll_interval",
         "_requests",
+        "_settled_by",
         "_settling",
         "last_from",
         "last_until",
@@ -83,6 +84,7 @@ class Timers:
         self.safety_at = -math.inf
         self.last_from = math.inf
         self.last_until: float | None = None
+        self._settled_by = -math.inf  # the same moment, on the looks' own clock
         self._settling: dict[str, float] = {}  # when each entry may have settled
 
     @property
@@ -208,25 +210,32 @@ class Timers:
         for name, delay in result.settling.items():
             self._settling[name] = now + delay + _MARGIN
 
-    def is_last(self, result: Look, began: float, now: float) -> bool:
+    def is_last(self, result: Look, began: float, ended: float, now: float) -> bool:
         """
-        Whether a look, which *began* then, completes the stream's last look.
+        Whether a look completes the stream's last look.
 
         A complete look includes the settle interval where evidence needs two looks.
+
+        Args:
+            result: What it found.
+            began: When it was asked for.
+            ended: When it ended, on its own clock.
+            now: The time.
         """
         if result.trouble is Trouble.LOCKED:
             return False  # What it found is not known: it is made again, or raises in the end.
         failed = self._cadence is not None and result.trouble is Trouble.UNREADABLE
         if failed and now - self.last_from < _LAST_PATIENCE:
             return False  # One request of many: it is made again.
-        if self.last_until is not None:
-            return began >= self.last_until and (result.full or result.trouble is not None)
         if began < self.last_from or not (result.full or result.trouble is not None):
             return False
-        if not result.settling or result.ground is None:
+        if result.trouble is not None or not result.settling or result.ground is None:
             return True
-        self.last_until = now + result.ground.profile.settle + _MARGIN
-        return False
+        if self.last_until is None:
+            self._settled_by = ended + result.ground.profile.settle
+        # By the look's clock: the event loop's is read at other moments, and may stand still.
+        self.last_until = now + self._settled_by - ended + _MARGIN
+        return result.began >= self._settled_by
 
 
 def _on_beat(moment: float, beat: float) -> float:

@@ -42,13 +42,13 @@ async def test_it_trains_for_every_event_loop(tmp_path: Path) -> None:
     """
     Nothing of it runs in the event loop.
     """
-    command = [*COMMAND, str(tmp_path), "--layout", "dcp", "--steps", "3", "--interval", "0.1"]
+    command = [*COMMAND, str(tmp_path), "--layout", "megatron", "--steps", "3", "--interval", "0.1"]
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(anyio.run_process, command)
         stream = follow(tmp_path, until_step=3, timeout=SECONDS)
         names = [os.path.basename(checkpoint.path) async for checkpoint in stream]
 
-    assert ["step_1", "step_2", "step_3"] == names
+    assert ["iter_0000001", "iter_0000002", "iter_0000003"] == names
 
 
 @pytest.mark.anyio

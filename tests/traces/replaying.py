@@ -127,7 +127,8 @@ class Book:
 
         What is written again looks like what is being deleted, and is not waited for.
         """
-        layout, reasons = resolve(self.trace.head["layout"]), run_status(stream).unfinished
+        status = run_status(stream)
+        layout, reasons = resolve(self.trace.head["layout"]), status.unfinished
         names = os.listdir(self.run) if self.run.exists() else ()
         matches = {match[0] for name in names if (match := layout.match(name))}
         for name in [name for name, verb in self.state.items() if verb == "delete"]:
@@ -136,7 +137,8 @@ class Book:
                 del self.state[name]
         whole = {name for name, verb in self.state.items() if verb == "whole"}
         for name in ((matches - self.state.keys()) | whole | self.due) - self.came:
-            reason = reasons.get(name, "nothing")
+            blocked = status.waiting_for if f"comes before {name}:" in status.waiting_for else ""
+            reason = reasons.get(name, blocked or "nothing")
             unrecognised = self.auto and UNRECOGNISED in reason
             known = re.search(self.trace.head["evidence"], reason) or unrecognised
             assert known, f"status() says of {name}: {reason}"

@@ -13,6 +13,7 @@ from ._outcomes import Outcomes
 from ._progress import SEEN, Progress
 from ._queue import Queue
 from ._queued import Moment, Queued, kept_key
+from ._settling import Settling
 from .arguments import Options
 
 WATCHED_FINISHED = 3  # finished checkpoints that are watched for being written again
@@ -24,6 +25,8 @@ class Ledger:
 
     Attributes:
         entries: Every checkpoint that is there, as the last look saw it.
+        sealed: Whether the last look was merged.
+        settling: What may be finished in a moment.
         unfinished: The names of those that are not finished, in the order they appeared.
         newest: The last few finished ones.
         queue: What is to be delivered.
@@ -34,8 +37,8 @@ class Ledger:
 
     # A program may follow ten thousand runs, each with a ledger; most of it stays empty for ever.
     __slots__ = (
-        *("_accepted", "_baseline", "_baseline_due", "_first", "_first_settling", "_options"),
-        *("_gone", "entries", "fresh", "looked", "newest", "outcomes", "queue", "sealed"),
+        *("_accepted", "_baseline", "_baseline_due", "_gone", "_options"),
+        *("entries", "fresh", "looked", "newest", "outcomes", "queue", "sealed", "settling"),
         "unfinished",
     )
 
@@ -44,17 +47,16 @@ class Ledger:
         self.entries: dict[str, Entry] = {}
         self.unfinished: dict[str, None] = {}
         self.newest: tuple[str, ...] = ()
-        self.queue = Queue(options)
+        self.settling = Settling()
+        self.queue = Queue(options, self.settling)
         self.outcomes = Outcomes(directory, options, self.queue, progress)
         self.fresh: tuple[str, ...] = ()
         self._gone: tuple[str, ...] = ()  # at the last look
         self.looked = False
-        self.sealed = False  # the last look was merged: what comes later is not this stream's
+        self.sealed = False
         # The generation of each name that was queued, delivered or passed over, also of those
         # that are gone: a directory that vanishes and comes back brings nothing new.
         self._accepted: dict[str, str | None] = {}
-        self._first = -math.inf  # when the first look ended, on its own clock
-        self._first_settling: frozenset[str] = frozenset()
         # Entries that had settled since before this moment were there at the first look.
         self._baseline = -math.inf
         self._baseline_due = options.skip_existing
@@ -75,6 +77,7 @@ class Ledger:
         if look.trouble is not None:
             if look.trouble is Trouble.MISSING:
                 self.expect_nothing()
+                self.settling.forget()
                 self.queue.lose_all()
                 self.outcomes.take_baseline()
             return
@@ -82,7 +85,7 @@ class Ledger:
         self._point(look)
         self._take_out(look)
         finds, returned = self._enter(look)
-        sort(finds, first or self.holding, look.full)
+        sort(finds, first or self.settling.holding, look.full)
         sort(returned, first=True, listed=True)
         for name, _ in returned:
             self._watch(name)
@@ -90,18 +93,18 @@ class Ledger:
         for name in judged:
             if name in self.queue.waiting and self.entries[name].missing is None:
                 self.queue.waiting[name].verified = seen
-        if first:
-            self._first, self._first_settling = ended, frozenset(look.settling)
+        held = self.settling.holding
+        if not self.sealed:
+            self.settling.enter(look, judged, self.entries, ended)
         self._decide(finds, look, seen)
-        if self.holding:
-            self._hold(look, judged)
-        self.outcomes.keep_book(self.entries, self.holding)
-        self.queue.held = self.holding
+        if held and not self.settling.holding:
+            self.queue.sort()
+        self.outcomes.keep_book(self.entries, self.settling.holding)
         self._point(look)
 
     def _decide(self, finds: list[tuple[str, Entry]], look: Look, seen: Moment) -> None:
         if self._baseline_due:
-            self._baseline, self._baseline_due = self._first, False
+            self._baseline, self._baseline_due = self.settling.first, False
             # What an earlier stream has promised is not passed over.
             self._pass_over([find for find in finds if find[0] not in look.remembered])
             finds = [find for find in finds if find[0] in look.remembered]
@@ -124,9 +127,15 @@ class Ledger:
         """The run was not there at the start: nothing of it is passed over."""
         self._baseline_due = False
 
+    def seal(self) -> None:
+        """The last look was merged: what comes later is not this stream's."""
+        self.sealed = True
+        self.settling.forget()
+
     def lose_all(self) -> None:
         """The run is gone, with all that was not delivered."""
-        self._first_settling, self.queue.held, self.queue.pointed = frozenset(), False, None
+        self.queue.pointed = None
+        self.settling.forget()
         # Others of its own: a look may be under way that goes over the old ones.
         self.entries, self.unfinished = dict(self.entries), dict(self.unfinished)
         for name in list(self.entries):
@@ -135,22 +144,8 @@ class Ledger:
     @property
     def rests(self) -> bool:
         """Whether a look that found nothing new leaves it as it is."""
-        waits = self.queue.waiting or self._first_settling or self._baseline_due or self.fresh
+        waits = self.queue.waiting or self.settling.holding or self._baseline_due or self.fresh
         return self.looked and not waits
-
-    @property
-    def holding(self) -> bool:
-        """Whether the first look is not complete yet: some of what it saw has still to settle."""
-        return bool(self._first_settling)
-
-    def _hold(self, look: Look, judged: Collection[str]) -> None:
-        # Of ten thousand at once: a profile of the first look showed most of it in here.
-        first, entries = self._first, self.entries
-        held = (n for n in look.settling if any(s.since <= first for s in entries[n].settling))
-        asked = {*(self._first_settling if look.full else judged), *look.changed, *look.gone}
-        self._first_settling -= asked.difference(held)
-        if not self.holding:
-            self.queue.sort()
 
     def _enter(self, look: Look) -> tuple[list[tuple[str, Entry]], list[tuple[str, Entry]]]:
         """Take over what has changed; return what is finished and new, and what has come back."""
@@ -179,6 +174,7 @@ class Ledger:
     def _accept(
         self, finds: list[tuple[str, Entry]], seen: Moment, remembered: Mapping[str, Memory]
     ) -> None:
+        accepted = list[Queued]()
         for name, entry in finds:
             earlier = self.queue.lose(name)
             if earlier is not None:  # overwritten before it was delivered
@@ -199,7 +195,10 @@ class Ledger:
             if memory is None or memory.state is State.MISSED:
                 memory = SEEN
                 self.outcomes.note(name, entry, SEEN)
-            self.queue.waiting[name] = Queued(name, entry, seen, memory.attempts, memory.reason)
+            queued = Queued(name, entry, seen, memory.attempts, memory.reason)
+            queued.behind = self.settling.before(entry.step, self.entries, self.is_awaited)
+            accepted.append(queued)
+        self.queue.enter(accepted)
 
     def _pass_over(self, finds: list[tuple[str, Entry]]) -> None:
         for name, entry in finds:

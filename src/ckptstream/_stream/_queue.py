@@ -6,6 +6,7 @@ import math
 
 from ._order import order
 from ._queued import Queued
+from ._settling import Settling
 from .arguments import Options
 
 FIRST_DELAY = 10.0  # seconds until the second attempt; each delay is twice the one before
@@ -21,7 +22,6 @@ class Queue:
         retrying: Those that were delivered in vain, until they wait again.
         delivered: The one that was delivered last.
         eligible: When the next one may be delivered, by `min_interval_secs`.
-        held: Whether the first look is not complete yet, so that their order is not known.
         left: Whether the run has left its pattern, so that nothing of it is delivered any more.
         pointed: What the pointer names, if it is finished.
         reached: Whether `until_step` was.
@@ -30,18 +30,18 @@ class Queue:
 
     # A program may follow ten thousand runs, each with one of these; most stay empty for ever.
     __slots__ = (
-        *("_count", "_options", "delivered", "eligible", "held", "left", "pointed", "reached"),
-        *("retrying", "skipped", "waiting"),
+        *("_count", "_options", "_settling", "delivered", "eligible", "left", "pointed"),
+        *("reached", "retrying", "skipped", "waiting"),
     )
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, settling: Settling) -> None:
         self._options = options
+        self._settling = settling
         self._count = 0  # deliveries
         self.waiting: dict[str, Queued] = {}
         self.retrying: dict[str, Queued] = {}
         self.delivered: Queued | None = None
         self.eligible = -math.inf
-        self.held = False
         self.left = False
         self.pointed: str | None = None
         self.reached = False
@@ -72,19 +72,27 @@ class Queue:
         """What would be delivered next."""
         if self._options.latest_only:
             return self._newest()
-        if self.held:
-            return None
-        for queued in self.waiting.values():
-            if not self.is_out_of_range(queued.entry.step):
-                return queued
-        return None
+        head = None if self._settling.holding else self._head()
+        return None if head is None or self._settling.blocker(head.behind) else head
+
+    def _head(self) -> Queued | None:
+        in_range = (q for q in self.waiting.values() if not self.is_out_of_range(q.entry.step))
+        return next(in_range, None)
+
+    @property
+    def blocked(self) -> tuple[str, str] | None:
+        """What would be delivered next, and what has to settle before that."""
+        head = None if self._options.latest_only or self._settling.holding else self._head()
+        blocker = None if head is None else self._settling.blocker(head.behind)
+        return None if head is None or blocker is None else (head.name, blocker)
 
     def _newest(self) -> Queued | None:
         """The newest one, if it was not delivered; a pointer's word goes before any order."""
         if not self.waiting:
             return None
         if self.pointed is None:
-            newest = None if self.held else next(reversed(self.waiting.values()))
+            holding = self._settling.holding
+            newest = None if holding else next(reversed(self.waiting.values()))
         else:
             # What the pointer has not named yet may still be named: it is not passed over.
             newest = self.waiting.get(self.pointed)
@@ -93,8 +101,18 @@ class Queue:
     @property
     def awaits_pointer(self) -> bool:
         """Whether what is finished waits for the pointer's word (`latest_only`)."""
-        waits = self._options.latest_only and not (self.reached or self.held)
+        waits = self._options.latest_only and not (self.reached or self._settling.holding)
         return waits and bool(self.waiting) and self.candidate() is None
+
+    def enter(self, found: list[Queued]) -> None:
+        """Let these wait, each as the last one; but before those that waited for it."""
+        line = list(self.waiting.values())
+        awaited = {name for queued in line for name in queued.behind.names}
+        for queued in found:
+            waits = queued.name in awaited
+            later = (i for i, each in enumerate(line) if waits and queued.name in each.behind.names)
+            line.insert(next(later, len(line)), queued)
+        self.waiting = {queued.key: queued for queued in line}
 
     def sort(self) -> None:
         """By step: the first look is complete."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from .._model import Checkpoint
 from .._pins import Hold
 from .._scan import Entry
+from ._settling import NOTHING, Behind
 
 
 class Asked(NamedTuple):
@@ -72,6 +73,7 @@ class Queued:
         kept: Whether the pin is all there is: the checkpoint itself is gone, or is another one.
         refused: When it was gone, as who was to pin it says; on the event loop's clock.
         doubtful: Whether the pin's files may have been written to before it was gone.
+        behind: What came before it and had yet to settle when it was found.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Queued:
     kept: bool = False
     refused: float = -math.inf
     doubtful: bool = False
+    behind: Behind = NOTHING
 
     @property
     def key(self) -> str:

@@ -107,7 +107,7 @@ def _of_entries(run: Run) -> Iterator[Remedy]:
         return
     # One is being written; that several are, and none is finished, is the wrong evidence. But
     # several may wait to settle, when they come fast.
-    none = len(reasons) > 1 and len(reasons) == len(ledger.entries) and not ledger.holding
+    none = len(reasons) > 1 and len(reasons) == len(ledger.entries) and not ledger.settling.holding
     none &= not any(ledger.entries[name].settling for name in reasons)
     if none and not unreadable and ledger.queue.delivered is None:
         name, reason = next(iter(reasons.items()))

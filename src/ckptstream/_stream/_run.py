@@ -270,7 +270,7 @@ class Run:
 
     def seal(self) -> None:
         """The last look is over: what comes later is not this stream's."""
-        self.ledger.sealed = True
+        self.ledger.seal()
         self._timers.last_until = None
 
     @property

@@ -40,6 +40,9 @@ def waiting_for(run: Run) -> str:
         return f"waiting for the pointer to name {next(reversed(ledger.queue.waiting))}"
     if look.foreign is not None and (look.foreign.another_level or not ledger.entries):
         return _strangers(run.directory, look.foreign)
+    if ledger.queue.blocked is not None:
+        name, before = ledger.queue.blocked
+        return f"waiting for {before}, which comes before {name}: {ledger.entries[before].missing}"
     pending = unfinished(run)
     newest = list(pending)[-1] if pending else None
     if newest is not None and not _is_overtaken(run, newest):

@@ -107,10 +107,10 @@ class Queue:
     def enter(self, found: list[Queued]) -> None:
         """Let these wait, each as the last one; but before those that waited for it."""
         line = list(self.waiting.values())
-        awaited = {name for queued in line for name in queued.behind.names}
+        awaited = {id(queued.behind.names): queued.behind.names for queued in line}
         for queued in found:
-            waits = queued.name in awaited
-            later = (i for i, each in enumerate(line) if waits and queued.name in each.behind.names)
+            waits = any(queued.name in names for names in awaited.values())
+            later = (i for i, q in enumerate(line) if waits and q.behind.waits_for(queued.name))
             line.insert(next(later, len(line)), queued)
         self.waiting = {queued.key: queued for queued in line}
 

@@ -14,12 +14,18 @@ class Behind(NamedTuple):
     What a checkpoint waits for.
 
     Attributes:
-        names: Of those that come before it and may be finished in a moment, by step.
+        names: What may be finished in a moment, by step: one object for all of a look's finds.
+        step: Those before this step come before it.
         found: When it was found, on the look's clock.
     """
 
-    names: tuple[str, ...] = ()
+    names: Mapping[str, int] = {}
+    step: int = 0
     found: float = -math.inf
+
+    def waits_for(self, name: str) -> bool:
+        """Whether that one comes before it."""
+        return self.names.get(name, self.step) < self.step
 
 
 NOTHING = Behind()
@@ -39,12 +45,13 @@ class Settling:
             the order of all is not known.
     """
 
-    __slots__ = ("_found", "_since", "first", "holding")
+    __slots__ = ("_found", "_line", "_since", "first", "holding")
 
     def __init__(self) -> None:
         # Since when each has been as it is, on the look's clock.
         self._since: dict[str, float] = {}
         self._found = -math.inf  # when the last look ended
+        self._line: Mapping[str, int] | None = None  # with their steps, in that order
         self.first = math.inf
         self.holding = False
 
@@ -60,7 +67,7 @@ class Settling:
             entries: Every checkpoint that is there.
             ended: When it ended, on its own clock.
         """
-        self._found, self.first = ended, min(self.first, ended)
+        self._found, self._line, self.first = ended, None, min(self.first, ended)
         for name in list(self._since) if look.full else (*judged, *look.changed, *look.gone):
             self._since.pop(name, None)
         if look.settling and look.ground is not None:
@@ -75,16 +82,22 @@ class Settling:
         self, step: int | None, entries: Mapping[str, Entry], is_awaited: Callable[[str], bool]
     ) -> Behind:
         """Those of a lower step, if it is awaited that they are finished."""
-        if step is None or not self._since:
+        if step is None or self.holding or not self._since:
             return NOTHING
-        steps = [(entries[name].step, name) for name in self._since if is_awaited(name)]
-        lower = sorted((each, name) for each, name in steps if each is not None and each < step)
-        return Behind(tuple(name for _, name in lower), self._found)
+        if self._line is None:
+            steps = [(entries[name].step, name) for name in self._since if is_awaited(name)]
+            line = sorted((each, name) for each, name in steps if each is not None)
+            self._line = {name: each for each, name in line}
+        return Behind(self._line, step, self._found) if self._line else NOTHING
 
     def blocker(self, behind: Behind) -> str | None:
         """The first of those that is still as it was then."""
-        since, found = self._since, behind.found
-        return next((name for name in behind.names if since.get(name, math.inf) <= found), None)
+        for name, step in behind.names.items():
+            if step >= behind.step:
+                break
+            if self._since.get(name, math.inf) <= behind.found:
+                return name
+        return None
 
     def forget(self) -> None:
         """Nothing is awaited any more."""

@@ -88,10 +88,17 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_collection_finish() -> None:
     """
-    What is imported stays: no collection of garbage need go through it in each test again.
+    What is imported stays.
     """
     # While it is imported it asks for what refers to an object; of frozen ones nobody knows.
     importlib.import_module("hypothesis")
+    freeze()
+
+
+def freeze() -> None:
+    """
+    What lives now stays to the end: collections of garbage need not go through it again.
+    """
     gc.collect()
     gc.freeze()
 
@@ -124,6 +131,8 @@ def server() -> Iterator[Server]:
     An S3 server, started once for whoever asks.
     """
     with moto() as server:
+        server.make_bucket(f"bucket-{next(_numbers)}")  # It imports most at the first request.
+        freeze()
         yield server
 
 

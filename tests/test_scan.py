@@ -70,6 +70,7 @@ class Looker:
     newest: tuple[str, ...] = ()
     pointed: tuple[str, ...] = ()
     ground: Ground | None = None
+    recognised: tuple[str, ...] = ()
     alive: int = 0
 
     def look(
@@ -93,9 +94,11 @@ class Looker:
             why_poll="for the test",
             trust_any=False,
             clock=lambda: self.now,
+            recognised=self.recognised,
         )
         found = look(request, self._alive)
         self.ground, self.pointed = found.ground, found.pointed
+        self.recognised += tuple(layout for layout, _ in found.recognised)
         self.entries = {**self.entries, **found.changed}
         for name in found.gone:
             del self.entries[name]
@@ -159,6 +162,20 @@ def test_the_first_look_lists(run: Path) -> None:
 
     assert {"step_1": None, "step_2": "no DONE"} == {n: e.missing for n, e in found.changed.items()}
     assert ((), True, None) == (found.gone, found.full, found.trouble)
+
+
+def test_by_what_a_layout_was_recognised_is_asked_once(run: Path) -> None:
+    """
+    However many of its checkpoints there are, and come.
+    """
+    looker = Looker(run, "auto")
+    for step in (1, 2, 3):
+        save(run, step)
+    first = looker.look()
+    save(run, 4)
+    second = looker.look("checkpoint-4", arrived=True)
+
+    assert ((("hf", "trainer_state.json"),), ()) == (first.recognised, second.recognised)
 
 
 @pytest.mark.parametrize("others", [0, 500])

@@ -13,12 +13,22 @@ from typing import Any
 
 import anyio
 import pytest
-from steering import HeldWatcher, failing, half_save, run_status, steps
+from steering import HeldWatcher, failing, half_save, rest, run_status, steps, virtual
 
 from ckptstream import follow
+from ckptstream.layouts._auto import BUILT_IN
 from ckptstream.testing import ManualWatcher, apply, operations, save
 
 pytestmark = pytest.mark.anyio
+
+SIGNS = {
+    "hf": "trainer_state.json",
+    "deepspeed": "mp_rank_00_model_states.pt",
+    "orbax": "commit_success.txt",
+    "prime-rl": "STABLE",
+    "tensorflow": ".data-00000-of-00001 files",
+    "torch": "a file of torch.save",
+}
 
 
 def test_before_the_first_look(run: Path) -> None:
@@ -35,6 +45,44 @@ def test_before_the_first_look(run: Path) -> None:
         run_status(stream).last_look,
         run_status(stream).newest,
     )
+
+
+@virtual
+@pytest.mark.parametrize("layout", [each.name for each in BUILT_IN])
+async def test_by_what_auto_has_recognised_a_layout(
+    run: Path, watcher: ManualWatcher, layout: str
+) -> None:
+    """
+    Of what is finished, and only where it had to decide.
+    """
+    save(run, 1, layout)
+    [decided, told] = [
+        follow(run, layout=each, timeout=0, watcher=watcher) for each in ("auto", layout)
+    ]
+    assert 1 == len(await rest(decided)) == len(await rest(told))
+    found = run_status(decided).recognised
+
+    assert ([layout], {}) == (list(found), run_status(told).recognised)
+    assert found[layout] == SIGNS.get(layout, found[layout]) != ""
+    assert f"  recognised as {layout} by {found[layout]}\n" in str(decided.status())
+
+
+async def test_what_has_once_been_recognised_is_not_forgotten(
+    run: Path, watcher: ManualWatcher
+) -> None:
+    """
+    Each layout once, by the first of its checkpoints, whatever happens then.
+    """
+    stream = follow(run, watcher=watcher)
+    for step, layout in enumerate(["hf", "prime-rl", "hf"], 1):
+        save(run, step, layout)
+        watcher.touch()
+        assert [step] == await steps(stream, watcher)
+    (run / "checkpoint-1" / "trainer_state.json").unlink()
+    watcher.touch()
+    await steps(stream, watcher)
+
+    assert {name: SIGNS[name] for name in ("hf", "prime-rl")} == run_status(stream).recognised
 
 
 async def test_an_empty_directory(run: Path, watcher: ManualWatcher) -> None:
@@ -266,7 +314,7 @@ async def test_counts_of_missed_and_skipped(run: Path, watcher: ManualWatcher) -
     await steps(stream, watcher)
     lines = str(stream.status()).splitlines()
 
-    assert [f"  missed: {run / 'checkpoint-2'}", "  skipped: 1"] == lines[1:]
+    assert [f"  missed: {run / 'checkpoint-2'}", "  skipped: 1"] == lines[2:]
 
 
 async def test_a_hundred_missed_are_remembered_and_all_are_counted(
@@ -311,6 +359,7 @@ async def test_the_whole_text(run: Path, watcher: ManualWatcher) -> None:
     assert first.startswith(f"{run}: finished checkpoints wait to be delivered (inotify: ")
     assert first.endswith(" is local, seen 0.0 s ago)")
     assert [
+        "  recognised as hf by trainer_state.json",
         f"  newest delivered: {run / 'checkpoint-1'}",
         "  queued: 1",
         "  checkpoint-3: trainer_state.json is not whole",

@@ -105,6 +105,8 @@ class RunStatus:
         remedies: What you can do about it, where something needs a person.
         requests_last_hour: How many were made in the last hour, give or take five minutes; None
             where they are not paid for.
+        recognised: Each layout that `auto` has taken something finished for, and the file, or what
+            else, that it knew it by.
     """
 
     run: str
@@ -124,10 +126,12 @@ class RunStatus:
     pinned: tuple[str, ...] = ()
     remedies: tuple[str, ...] = ()
     requests_last_hour: int | None = None
+    recognised: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __str__(self) -> str:
         where = _eyes(self.watcher, self.watcher_reason, self.last_look, self.requests_last_hour)
         lines = [f"{self.run}: {self.waiting_for} ({where})", *_to_do(self.remedies)]
+        lines += [f"  recognised as {layout} by {sign}" for layout, sign in self.recognised.items()]
         if self.newest is not None:
             lines.append(f"  newest delivered: {self.newest.path}")
         if self.queued:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from sys import intern
 
 from .._errors import CursorLocked
 from .._stores import Profile, Store
 from ..layouts import Verdict, judge
-from ..layouts._auto import NOBODY
+from ..layouts._auto import NOBODY, Auto
 from ..layouts._pointers import POINTER_LIMIT
 from ._attempt import attempt
 from ._candidates import RELIST, Candidates, hinted, known, listed
@@ -180,9 +182,19 @@ class _Looking:
             entry, evidence = self._judge(name, members, old)
         if evidence.again is not None and entry.missing is not None:
             self.result.settling[name] = evidence.again
+        if entry.missing is None:
+            self._recognise(name, entry.layout, evidence)
         if entry != old:
             self.result.changed[name] = entry
             self._recall(name, entry)
+
+    def _recognise(self, name: str, chosen: str, evidence: StoreEvidence) -> None:
+        """Note by what `auto` has recognised a layout's first one."""
+        layout, known = self._request.layout, dict(self.result.recognised)
+        if isinstance(layout, Auto) and chosen not in {*known, *self._request.recognised}:
+            with suppress(OSError):  # Another one will tell.
+                sign = intern(layout.sign(chosen, name, evidence))
+                self.result.recognised += ((chosen, sign),)
 
     def _recall(self, name: str, entry: Entry) -> None:
         cursor, run = self._request.cursor, self._request.claimed

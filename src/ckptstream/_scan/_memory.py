@@ -194,6 +194,7 @@ class Look:
         gone: Entries that are no longer there.
         vanished: Checkpoints that an event told of and that are not there any more, with steps.
         pointed: The checkpoints that the pointers name, the latest first.
+        recognised: Each layout that `auto` has recognised in something finished, and by what.
         settling: Entries that wait for files to settle, and the seconds after which they may have.
         again: Set if the way to the run has changed meanwhile, so that another look is due.
         explains: Whether it was asked what lies there that nobody recognises.
@@ -212,6 +213,7 @@ class Look:
     gone: tuple[str, ...] = ()
     vanished: tuple[tuple[str, int | None], ...] = ()
     pointed: tuple[str, ...] = ()
+    recognised: tuple[tuple[str, str], ...] = ()
     settling: dict[str, float] = field(default_factory=dict[str, float])
     explains: bool = False
     again: bool = False
@@ -247,6 +249,7 @@ class Look:
 
     def remember(self, before: Look) -> None:
         """What was explained before holds on, if it was not asked again."""
+        self.recognised = before.recognised + self.recognised
         listed = self.explains and not (self.ground is not None and self.ground.trusted)
         if self.trouble is None and not listed and not self.changed and self.foreign is None:
             self.foreign = before.foreign
@@ -271,6 +274,7 @@ class Request(NamedTuple):
         clock: What the look measures time with, in its own thread.
         cursor: What remembers across restarts.
         claimed: The run's number in the cursor; None: have it first.
+        recognised: The layouts that `auto` has recognised already.
     """
 
     location: Location
@@ -291,3 +295,4 @@ class Request(NamedTuple):
     clock: Callable[[], float]
     cursor: Cursor | None = None
     claimed: int | None = None
+    recognised: Collection[str] = ()

@@ -180,8 +180,7 @@ class Run:
         watcher, progress = self.flight.watcher, self.ledger.outcomes.progress
         assert watcher is not None
         scope = self._timers.scope(now, self._hints.everything, self.sight.look.watcher == "poll")
-        full = scope.full
-        head = self.queue.candidate()
+        full, head = scope.full, self.queue.candidate()
         if head is not None and not head.kept:
             self._hints.verify(head.name)
             full |= self.options.latest_only and self.sight.look.watcher == "poll"
@@ -205,6 +204,7 @@ class Run:
             clock=watcher.clock,
             cursor=None if self._journal is None else self._journal.cursor,
             claimed=None if progress is None else progress.run,
+            recognised=[layout for layout, _ in self.sight.look.recognised],
         )
         self.flight.start(partial(look, request), self)
 

@@ -40,6 +40,7 @@ def _status_of_run(run: Run) -> RunStatus:
         pinned=run.pinning.names,
         remedies=advice(run),
         requests_last_hour=run.requests,
+        recognised=dict(sight.look.recognised),
     )
 
 

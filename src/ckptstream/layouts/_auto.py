@@ -28,6 +28,10 @@ _SIGNS = {
     "hf": "trainer_state.json, config.json or a model",
     "orbax": "commit_success.txt, _CHECKPOINT_METADATA, _METADATA or manifest.ocdbt",
 }
+_FILES = {
+    "hf": ("trainer_state.json", "config.json"),
+    "orbax": ("commit_success.txt", "_CHECKPOINT_METADATA", "_METADATA", "manifest.ocdbt"),
+}
 _DIGITS = str.maketrans("123456789", "0" * 9)
 _SHAPES = 4096  # how many are kept: those of a run are few
 
@@ -108,6 +112,14 @@ class Auto:
                 whose = "" if layout is chosen else f" ({layout.name})"
                 return Verdict(chosen.name, match[1], f"{missing}{whose}", generation)
         return Verdict(chosen.name, match[1], None, generation)
+
+    def sign(self, chosen: str, name: str, evidence: Evidence) -> str:
+        """By which file, or else by what, the layout called *chosen* was recognised there."""
+        layout = next(each for each in self.layouts if each.name == chosen)
+        if isinstance(layout, Described):
+            return layout.sign(name, evidence) or _looks_for(layout)
+        files = (file for file in _FILES.get(chosen, ()) if file in evidence.list(name))
+        return next(files, _looks_for(layout))
 
     def is_owned(self, name: str, evidence: Evidence) -> bool:
         """Whether there is a sign that only one framework leaves."""

@@ -144,6 +144,11 @@ class Described:
         signs, kind = self._signs(name, evidence)
         return signs is not None and signs.owns(name, evidence, is_directory=kind)
 
+    def sign(self, name: str, evidence: Evidence) -> str | None:
+        """The file by which `auto` recognises it; None if that is the checkpoint itself."""
+        signs, kind = self._signs(name, evidence)
+        return None if signs is None else signs.found(name, evidence, is_directory=kind)
+
     def _signs(self, name: str, evidence: Evidence) -> tuple[Signs | None, bool]:
         """The signs to look for, if there may be some, and whether in a directory."""
         kind = self._is_directory(name, evidence)

@@ -61,6 +61,14 @@ class Signs:
         head = evidence.head(name, _HEAD) if self.head else None
         return bool(head) and re.match(self.head, head or b"", re.DOTALL) is not None
 
+    def found(self, name: str, evidence: Evidence, *, is_directory: bool) -> str | None:
+        """The first file that is a sign; None if there is none, or the entry itself is one."""
+        inside = (*self.own, *self.shared) if is_directory else ()
+        files = (path for pattern in inside for path in find(name, pattern, evidence))
+        beside = (other for other in self.beside if evidence.stat(other) is not None)
+        found = next(files, None) or next(beside, None)
+        return None if found is None else found.removeprefix(f"{name}/")
+
     def owns(self, name: str, evidence: Evidence, *, is_directory: bool) -> bool:
         """Whether there is a sign that no other framework leaves."""
         inside = self.own if is_directory else ()

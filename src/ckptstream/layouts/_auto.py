@@ -65,12 +65,20 @@ class Auto:
     Args:
         layouts: Asked in this order; the first that fits gives its name, or, if it was finished
             before, the one whose generation that was.
+
+    Attributes:
+        pointers: Those of them that have a pointer file.
     """
 
     layouts: tuple[BuiltInLayout, ...] = BUILT_IN
     _shapes: dict[str, tuple[BuiltInLayout, ...]] = field(
         init=False, repr=False, compare=False, default_factory=dict[str, tuple[BuiltInLayout, ...]]
     )
+    # Found once: to ask all layouts took twenty times as long as all else that opens a stream.
+    pointers: tuple[PointerLayout, ...] = field(init=False, repr=False, compare=False, default=())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pointers", _with_pointers(self.layouts))
 
     def __str__(self) -> str:
         return f"auto: {', '.join(layout.name for layout in self.layouts)}"
@@ -196,10 +204,11 @@ def _alias(layout: Layout, name: str, step: int | None, evidence: Evidence) -> V
 
 def pointer_layouts(layout: Layout) -> tuple[PointerLayout, ...]:
     """The layouts with a pointer file: *layout* itself, or those among Auto's."""
-    layouts = layout.layouts if isinstance(layout, Auto) else (layout,)
-    return tuple(
-        layout for layout in layouts if isinstance(layout, PointerLayout) and layout.pointer
-    )
+    return layout.pointers if isinstance(layout, Auto) else _with_pointers((layout,))
+
+
+def _with_pointers(layouts: Sequence[Layout]) -> tuple[PointerLayout, ...]:
+    return tuple(each for each in layouts if isinstance(each, PointerLayout) and each.pointer)
 
 
 def _fit(layout: Layout, name: str, evidence: Evidence) -> Match | None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
 import itertools
 import os
 import signal
@@ -15,12 +14,23 @@ from typing import Any
 
 import pytest
 from buckets import Proxy, Server, moto
+from hypothesis import HealthCheck, settings
 from servers import Azurite, FakeGCS, SeaweedFS, serving
 from steering import VirtualLoop
 from sweeping import Sweep, sweep_of
 from trio.testing import MockClock
 
 from ckptstream.testing import ManualWatcher
+
+# On a busy machine an example may take any time, and what fails once must fail again. Others are
+# drawn with --hypothesis-profile=random.
+CALM = settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("random", CALM)
+settings.register_profile("repeatable", CALM, derandomize=True)
+settings.load_profile("repeatable")
 
 Backend = tuple[str, dict[str, Any]]
 
@@ -90,8 +100,6 @@ def pytest_collection_finish() -> None:
     """
     What is imported stays.
     """
-    # While it is imported it asks for what refers to an object; of frozen ones nobody knows.
-    importlib.import_module("hypothesis")
     freeze()
 
 

@@ -452,7 +452,7 @@ OPERATIONS = st.lists(
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(operations=OPERATIONS)
 def test_each_generation_that_was_seen_comes_once_and_whole(
     backend: str, operations: list[tuple[str, int]]

@@ -196,7 +196,7 @@ async def test_it_comes_once_when_it_is_there(upload: Upload, layout: str) -> No
             assert [(name, upload.step(step))] == found, order
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.sampled_from(UPLOADS), st.booleans(), st.randoms(use_true_random=False))
 def test_it_comes_once_in_any_order(upload: Upload, named: bool, random: Random) -> None:
     """

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from saves import SAVES, Save
 from trio.testing import MockClock
@@ -194,7 +194,7 @@ def test_anything(tmp_path: Path, read: Read, one: Save | str) -> None:
     run = tmp_path / "run"
     _, own = make(run, one)
 
-    @settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=10)
+    @settings(max_examples=10)
     @given(file=st.sampled_from(files(run)), content=st.binary(), keep=st.booleans())
     def anything(file: Path, content: bytes, keep: bool) -> None:
         old = file.read_bytes()

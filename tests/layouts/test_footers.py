@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 from evidence import Look, write
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptstream.layouts._footers import unfinished_file
-
-fuzz = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def answer(root: Path, name: str, content: bytes) -> str | None:
@@ -227,7 +225,6 @@ def test_hdf5_of_the_future(tmp_path: Path) -> None:
     assert answer(tmp_path, "a.h5", b"\x89HDF\r\n\x1a\n") is None
 
 
-@fuzz
 @given(
     name=st.sampled_from(["a.pt", "a.safetensors", "a.h5"]),
     start=st.sampled_from([b"", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"]),
@@ -243,7 +240,6 @@ def test_any_file(tmp_path: Path, name: str, start: bytes, middle: bytes, end: b
     assert lacking is None or lacking
 
 
-@fuzz
 @given(
     st.recursive(
         st.none() | st.integers() | st.text(),
@@ -262,7 +258,6 @@ def test_any_safetensors_header(tmp_path: Path, value: object) -> None:
     assert lacking is None or lacking
 
 
-@fuzz
 @given(st.data())
 def test_any_change_at_the_end(tmp_path: Path, data: st.DataObject) -> None:
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from evidence import ORDERS, Look, Run, in_order, remove_one_by_one, replay, write
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptstream.layouts import HuggingFace
@@ -343,7 +343,6 @@ def test_reads_little(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {f"{NAME}/trainer_state.json"} == set(read)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(content=st.binary() | st.text().map(lambda text: f'{{"global_step": {text}}}'.encode()))
 def test_any_state(run: Run, content: bytes) -> None:
     """
@@ -355,7 +354,6 @@ def test_any_state(run: Run, content: bytes) -> None:
     assert run.judge(NAME).step == 5
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     content=st.binary()
     | st.recursive(

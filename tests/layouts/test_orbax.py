@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from evidence import ORDERS, Run, in_order, remove_one_by_one, replay, write
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptstream.layouts import Orbax
@@ -344,7 +344,6 @@ def test_recognises(run: Run, path: str, expected: bool) -> None:
     assert expected == Orbax().recognises("5", run.look("5"))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary() | st.text().map(lambda text: metadata(text)[: len(text) * 3].encode()))
 def test_any_metadata(run: Run, content: bytes) -> None:
     """

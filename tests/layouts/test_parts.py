@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from evidence import Look, Run, write
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from saves import FSDP, SAVES, SB3, TENSORS, TORCH, Save
 from test_footers import archive
@@ -23,9 +23,7 @@ JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.text() | st.integers() | st.floats(),
     lambda values: st.lists(values) | st.dictionaries(st.text(), values),
 )
-fuzz = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25
-)
+fuzz = settings(max_examples=25)
 
 TAG = parts.Pointer("latest")
 NUMBER = parts.Pointer("latest", number="iter_{:07d}", words=("release",))

@@ -292,9 +292,9 @@ RECIPES = {
         more={"settles": "yes"},
     ),
     "sb3_dqn": Recipe(
-        "CheckpointCallback with DQN, a replay buffer and VecNormalize: two saves",
+        "CheckpointCallback with DQN, a replay buffer and VecNormalize: two saves, and again",
         "sb3",
-        ("sb3_callback.py {run} 2 dqn",),
+        ("sb3_callback.py {run} 2 dqn", "sb3_callback.py {run} 2 dqn"),
         ("stable-baselines3", "torch"),
         r"zip|empty|settled",
         _SB3,

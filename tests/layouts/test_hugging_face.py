@@ -240,12 +240,27 @@ def test_model_newer_than_the_state_must_settle(run: Run) -> None:
     assert run.judge(NAME, settled=True).missing is None
 
 
-def test_a_directory_is_no_straggler(run: Run) -> None:
+@pytest.mark.parametrize(
+    "file", ["pytorch_model_fsdp_0/__0_0.distcp", "global_step5/mp_rank_00_model_states.pt"]
+)
+def test_a_model_in_a_directory_newer_than_the_state_must_settle(run: Run, file: str) -> None:
     """
-    DeepSpeed's own directory is not looked into, whenever it changed.
+    Saved again, it is that directory's files that are new while the state is still the last save's.
     """
     save(run.root / NAME)
-    write(run.root / NAME / "global_step5/a.pt")
+    write(run.root / NAME / file, b"half", at=9_000_000_000)
+
+    missing = f"{file} is newer than trainer_state.json: waits until it has settled"
+    assert missing == run.judge(NAME).missing
+    assert run.judge(NAME, settled=True).missing is None
+
+
+def test_a_directory_is_no_straggler(run: Run) -> None:
+    """
+    It is what lies in DeepSpeed's own directory that counts, not when that changed.
+    """
+    save(run.root / NAME)
+    write(run.root / NAME / "global_step5/a.pt", at=100)
     os.utime(run.root / NAME / "global_step5", (9e9, 9e9))
 
     assert run.judge(NAME).missing is None
@@ -266,7 +281,7 @@ def test_trap_5_a_directory_comes_after_the_state(tmp_path: Path) -> None:
         ]
     ):
         content = pickle.dumps(["__0_0.distcp", "__1_0.distcp"]) if path == ".metadata" else b"x"
-        write(fsdp / path, content, at=100 + number)
+        write(fsdp / path, content, at=90 + number)
         assert lacking == bucket.judge(NAME, settled=True).missing
     assert "waits until pytorch_model_fsdp_0 has settled" == bucket.judge(NAME).missing
 

@@ -21,6 +21,7 @@ class Recipe:
         ignore: Fits the paths that have nothing to do with checkpoints.
         temporary: Another filesystem for temporary files, where there is one.
         run: The name of the directory that is followed.
+        notes: Comments below the title.
         more: Further lines of the head.
     """
 
@@ -33,6 +34,7 @@ class Recipe:
     ignore: str = r"\.\./|runs(?:/|$)"
     temporary: str = ""
     run: str = "run"
+    notes: tuple[str, ...] = ()
     more: dict[str, str] = field(default_factory=dict[str, str])
 
     def ignores(self, paths: tuple[str, ...]) -> bool:
@@ -67,6 +69,14 @@ _SB3 = Rules(
     commit=r"write (rl_model)_vecnormalize_(?P<step>\d+)_steps\.pkl => \1_\2_steps.zip",
     owner=r"(rl_model_\d+_steps\.zip)",
     whole=r"write (rl_model_(?P<step>\d+)_steps\.zip)",
+)
+_NO_ORBAX = (
+    "Refuses to save over the same step: CheckpointManager.save skips what is not later",
+    "than the last one, and with force=True raises StepAlreadyExistsError.",
+)
+_NO_LIGHTNING = (
+    "Refuses to save over the same step: ModelCheckpoint adds `-v1` to a name that is there",
+    "(_get_metric_interpolated_filepath_name), unless enable_version_counter=False.",
 )
 
 RECIPES = {
@@ -109,6 +119,7 @@ RECIPES = {
         ("orbax-checkpoint", "jax"),
         r"commit_success\.txt|_CHECKPOINT_METADATA|vanishing",
         _ORBAX,
+        notes=_NO_ORBAX,
     ),
     "orbax_async": Recipe(
         "CheckpointManager, max_to_keep=2, by rename, in the background: three saves",
@@ -117,6 +128,7 @@ RECIPES = {
         ("orbax-checkpoint", "jax"),
         r"commit_success\.txt|_CHECKPOINT_METADATA|vanishing",
         _ORBAX,
+        notes=_NO_ORBAX,
     ),
     "orbax_v1": Recipe(
         "v1's training.Checkpointer, LatestN(2): three saves in the background, the third again",
@@ -138,6 +150,7 @@ RECIPES = {
             keep=_ORBAX.keep,
             whole=r'write ((?P<step>\d+))/_CHECKPOINT_METADATA .*"commit_timestamp_nsecs": \d',
         ),
+        notes=_NO_ORBAX,
     ),
     "orbax_checkpointer": Recipe(
         "StandardCheckpointer, force=True: two saves, then the second step again",
@@ -257,6 +270,7 @@ RECIPES = {
         _LIGHTNING,
         more={"settles": "yes"},
         ignore=r"\.\./(?!tmp)",
+        notes=_NO_LIGHTNING,
     ),
     "lightning_copied": Recipe(
         "ModelCheckpoint with $TMPDIR on another filesystem: two epochs",
@@ -271,6 +285,7 @@ RECIPES = {
         ),
         more={"settles": "yes"},
         temporary="/dev/shm",
+        notes=_NO_LIGHTNING,
     ),
     "accelerate": Recipe(
         "save_state, total_limit=2: three saves, then one by a second process",
@@ -281,6 +296,9 @@ RECIPES = {
         Rules(r"write (checkpoint_(?P<step>\d+))/random_states_0\.pkl", r"(checkpoint_\d+)(?:/|$)"),
         run="checkpoints",
         more={"settles": "yes"},
+        notes=(
+            "Refuses to save over the same step: save_state raises ValueError where there is one.",
+        ),
     ),
     "sb3_ppo": Recipe(
         "CheckpointCallback with PPO and VecNormalize: two saves, and again by a second process",
@@ -292,9 +310,9 @@ RECIPES = {
         more={"settles": "yes"},
     ),
     "sb3_dqn": Recipe(
-        "CheckpointCallback with DQN, a replay buffer and VecNormalize: two saves",
+        "CheckpointCallback with DQN, a replay buffer and VecNormalize: two saves, and again",
         "sb3",
-        ("sb3_callback.py {run} 2 dqn",),
+        ("sb3_callback.py {run} 2 dqn", "sb3_callback.py {run} 2 dqn"),
         ("stable-baselines3", "torch"),
         r"zip|empty|settled",
         _SB3,

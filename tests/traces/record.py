@@ -44,7 +44,7 @@ def main(names: list[str]) -> None:
 
 
 def head(recipe: Recipe, versions: list[str]) -> Iterator[str]:
-    yield f"# {recipe.title}"
+    yield from (f"# {line}" for line in (recipe.title, *recipe.notes))
     yield f"layout: {recipe.layout}"
     yield f"recorded: {', '.join(versions)}"
     yield f"evidence: {recipe.evidence}"

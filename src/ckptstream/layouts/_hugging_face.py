@@ -36,9 +36,10 @@ class HuggingFace:
 
     A checkpoint is a directory `checkpoint-1000` that fills up under its final name.
     `trainer_state.json` is the last file of the first rank; nothing waits for the other ranks. A
-    checkpoint saved again still holds the last save's. An upload may begin with it: where there is
-    no atomic rename, what lies in directories (FSDP's `pytorch_model_fsdp_0`, DeepSpeed's
-    `global_step1000`) must be whole, too, as far as it tells, and have settled.
+    checkpoint saved again still holds the last save's, so what of the model is newer must settle,
+    also in directories (FSDP's `pytorch_model_fsdp_0`, DeepSpeed's `global_step1000`). An upload
+    may begin with it: where there is no atomic rename, those directories must be whole, too, as far
+    as they tell, and have settled.
 
     Source: huggingface/transformers `src/transformers/trainer.py` (`_save_checkpoint`),
     `trainer_callback.py` (`TrainerState.save_to_json`), `modeling_utils.py` (`save_pretrained`);
@@ -116,10 +117,12 @@ def _unsettled(name: str, model: Sequence[str], evidence: Evidence) -> str | Non
         stat = stats[path]
         if path.endswith(_WEIGHTS) and stat is not None and not stat.size:
             return f"{path.rpartition('/')[2]} is empty"
+    directories = [path for path, stat in stats.items() if stat is not None and stat.is_directory]
+    files += [f"{path}/{file}" for path in directories for file in evidence.list(path)]
     newer = newer_than(state, files, evidence)
     if newer is None or evidence.settled(state, *files):
         return None
-    return f"{newer.rpartition('/')[2]} is newer than {_STATE}: waits until it has settled"
+    return f"{newer.removeprefix(f'{name}/')} is newer than {_STATE}: waits until it has settled"
 
 
 def _unpublished(name: str, model: Sequence[str], evidence: Evidence) -> str | None:

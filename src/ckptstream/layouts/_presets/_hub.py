@@ -68,7 +68,7 @@ LLAMAFACTORY = Described(
         Index("model"),
         Uploaded((Stored(r"(?:model|optimizer)/\.metadata"),)),
     ),
-    data=(rf".*{_SAVED}", rf"[^.]+/.*{_SAVED}"),
+    data=(r"metadata\.json", rf".*{_SAVED}", rf"[^.]+/.*{_SAVED}"),
     own=(r"CHECKPOINT_COMPLETE",),
     signs=Signs(
         "CHECKPOINT_COMPLETE",

@@ -40,6 +40,7 @@ LIGHTNING = Described(
                     Marker("latest"),
                     Holds(r"checkpoint/.*_states\.pt"),
                     Ranks(r"checkpoint/.*zero_pp_rank_(?P<rank>[0-9]+)_mp_rank_.*\.pt"),
+                    Footers(),
                     Settled(),
                 ),
             )

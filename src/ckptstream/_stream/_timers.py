@@ -11,6 +11,7 @@ import anyio
 from .._scan import Look, Trouble
 from .._stores import Location
 from ._cadence import Cadence
+from ._joining import Joining
 from ._requests import Requests
 
 SAFETY_INTERVAL = 120.0  # seconds between looks that trust no event
@@ -60,6 +61,7 @@ class Timers:
     __slots__ = (
         "_cadence",
         "_jitter",
+        "_joining",
         "_poll_interval",
         "_requests",
         "_settled_by",
@@ -75,7 +77,9 @@ class Timers:
         self._poll_interval = min(max(interval, _SHORTEST), _LONGEST)
         self._cadence: Cadence | None = None
         self._requests: Requests | None = None
+        self._joining: Joining | None = None
         if location.requests is not None:
+            self._joining = Joining()
             self._cadence, self._requests = Cadence(self._poll_interval), Requests(location)
         # A thousand runs that began together must not look together. Where an object lies in
         # memory is as good as a random number.
@@ -99,6 +103,19 @@ class Timers:
         if self._settling:
             due = min(due, *self._settling.values())
         return due if self.last_until is None else min(due, self.last_until)
+
+    def due(self, told: bool) -> float:
+        """When to look; *told*: something has happened that no look was told of yet."""
+        if not told:
+            return self.next
+        if self._joining is None or self.last_from < math.inf:
+            return -math.inf
+        return min(self.next, self._joining.rests_until)
+
+    def look(self, now: float, events: int) -> None:
+        """A look begins; *events*: how many have told of something until now."""
+        if self._joining is not None:
+            self._joining.look(now, events)
 
     def scope(self, now: float, everything: bool, polled: bool) -> Scope:
         """
@@ -135,6 +152,8 @@ class Timers:
         self.poll_at += seconds
         self._settling = {name: moment + seconds for name, moment in self._settling.items()}
         self.last_from += seconds
+        if self._joining is not None:
+            self._joining.shift(seconds)
         self.last_until = None if self.last_until is None else self.last_until + seconds
 
     def restart(self) -> None:

@@ -24,7 +24,8 @@ GAP_INTERVAL = 1.0  # seconds between looks at a run that cannot be read
 _SHORTEST = 0.01  # seconds: TensorFlow's seconds_to_sleep may be 0
 _POLL_BEATS = 10  # in one poll interval
 _SAFETY_BEAT = 4.0  # seconds
-_PAID_BEAT = 1.0  # seconds
+_PAID_BEAT = 1.0  # seconds, and less where there are fewer than
+_PAID_BEATS = 8  # in the interval
 _MARGIN = 0.001  # seconds: timers of an event loop may fire a little early
 
 
@@ -214,7 +215,9 @@ class Timers:
 
     def _ask_again(self, now: float, interval: float) -> None:
         """Where that is paid for."""
-        self.poll_at = _on_beat(now + interval, min(_PAID_BEAT, interval / _POLL_BEATS))
+        # Not a part of the interval itself: each is another one, and no two of them would meet.
+        beat = 2.0 ** math.floor(math.log2(interval / _PAID_BEATS))
+        self.poll_at = _on_beat(now + interval, min(_PAID_BEAT, beat))
         given_up = self.last_from + _LAST_PATIENCE
         if now < given_up:
             self.look_by(given_up)

@@ -136,7 +136,7 @@ class Pattern:
 
     def wants_look(self, now: float) -> bool:
         """Whether to look now, at whatever may have changed."""
-        return not self.flight.looking and self._timers.due(bool(self._hints)) <= now
+        return not self.flight.looking and self._timers.wants_look(bool(self._hints), now)
 
     def due(self, now: float) -> float:
         """When there will be something to do, if nothing happens before."""

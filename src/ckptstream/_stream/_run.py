@@ -122,7 +122,7 @@ class Run:
     def wants_look(self, now: float) -> bool:
         """Whether to look now, at whatever may have changed."""
         can = not (self.left or self.flight.looking)
-        return can and self._timers.due(bool(self._hints)) <= now
+        return can and self._timers.wants_look(bool(self._hints), now)
 
     def wants_to_verify(self, now: float, call: int) -> bool:
         """Whether to look now, since the next checkpoint was not verified in this call."""

@@ -107,11 +107,13 @@ class Timers:
 
     def due(self, told: bool) -> float:
         """When to look; *told*: something has happened that no look was told of yet."""
-        if not told:
-            return self.next
-        if self._joining is None or self.last_from < math.inf:
-            return -math.inf
-        return min(self.next, self._joining.rests_until)
+        joining = self._joining if told else None
+        return self.next if joining is None else min(self.next, joining.rests_until)
+
+    def wants_look(self, told: bool, now: float) -> bool:
+        """Whether to look now; *told* as above."""
+        at_once = told and (self._joining is None or self.last_from < math.inf)
+        return at_once or self.due(told) <= now
 
     def look(self, now: float, events: int) -> None:
         """A look begins; *events*: how many have told of something until now."""

@@ -131,6 +131,7 @@ class Proxy:
             its second half is missing.
         asked: All requests.
         holding: How many requests wait for `release`, after `hold`.
+        port: Where it listens.
     """
 
     def __init__(self, server: Server, port: int = 0) -> None:
@@ -160,11 +161,20 @@ class Proxy:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
 
-        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._handler = Handler
+        self.port = port
+        self.listen()
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+
+    def listen(self) -> None:
+        """
+        From now on; at the same port as before.
+        """
+        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), self._handler)
+        self.port = self._http.server_port
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
-        self.endpoint = f"http://127.0.0.1:{self._http.server_port}"
 
     def hold(self) -> None:
         """

@@ -297,6 +297,23 @@ def test_what_costs_much_is_asked_less_often(memory: Any, requests: int, rest: f
     assert 0.9 * rest - 4.0 <= timers.safety_at - 1000.0 <= 1.1 * rest
 
 
+@pytest.mark.parametrize(("longest", "beat"), [(60.0, 1.0), (5.0, 0.5), (1.0, 0.0625)])
+def test_runs_that_ask_at_about_the_same_time_ask_together(
+    memory: Any, longest: float, beat: float
+) -> None:
+    """
+    However long each of them waits: waking the event loop costs more than most looks.
+    """
+    moments = list[float]()
+    for number in range(100):
+        timers, now = Timers(given_store(memory), longest), 100.0 + number / 97
+        timers.set(Look(full=True), now, thorough=True, listed=True)
+        moments.append(timers.poll_at)
+        assert 0.7 * min(longest, 10.0) <= timers.poll_at - now <= longest
+
+    assert {0.0} == {moment % beat for moment in moments}
+
+
 def test_the_blocking_twin_is_told(memory: Any) -> None:
     """
     Else it would ask an hour later.

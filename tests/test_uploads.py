@@ -33,6 +33,7 @@ from uploading import (
 
 from ckptstream import UnknownLayout
 from ckptstream._stores._bucket import SETTLE
+from ckptstream._stream import _joining
 from ckptstream.testing import operations
 
 pytest.importorskip("obstore")
@@ -132,6 +133,14 @@ UPLOADS = [
 
 _numbers = itertools.count()
 every_upload = pytest.mark.parametrize("upload", UPLOADS, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def looks_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    When it is told to: no look waits for more to come.
+    """
+    monkeypatch.setattr(_joining, "_FIRST", 0.0)
 
 
 @pytest.fixture

@@ -136,14 +136,16 @@ class Pattern:
 
     def wants_look(self, now: float) -> bool:
         """Whether to look now, at whatever may have changed."""
-        return not self.flight.looking and (bool(self._hints) or self._timers.next <= now)
+        return not self.flight.looking and self._timers.wants_look(bool(self._hints), now)
 
     def due(self, now: float) -> float:
         """When there will be something to do, if nothing happens before."""
-        return self.flight.asked_again(now) if self.flight.looking else self._timers.next
+        looking = self.flight.looking
+        return self.flight.asked_again(now) if looking else self._timers.due(bool(self._hints))
 
     def start_look(self, now: float, call: int) -> None:
         """Begin the look that is due."""
+        self._timers.look(now, self._hints.events)
         self._listed = full = self._hints.everything or self._timers.next <= now
         self._began = now
         thorough = self._timers.safety_at <= now or self._timers.last_from < math.inf

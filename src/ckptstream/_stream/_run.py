@@ -122,7 +122,7 @@ class Run:
     def wants_look(self, now: float) -> bool:
         """Whether to look now, at whatever may have changed."""
         can = not (self.left or self.flight.looking)
-        return can and (bool(self._hints) or self._timers.next <= now)
+        return can and self._timers.wants_look(bool(self._hints), now)
 
     def wants_to_verify(self, now: float, call: int) -> bool:
         """Whether to look now, since the next checkpoint was not verified in this call."""
@@ -160,9 +160,8 @@ class Run:
     def ready(self, now: float, call: int) -> bool:
         """Whether the next checkpoint may be handed out as it stands."""
         changing = self.options.latest_only and (self._hints or self.flight.looking)
-        if changing or self.queue.candidate() is None or not self.pinning.ready:
-            return False
-        return self.may_deliver(now) and self._is_verified(call)
+        lacks = changing or self.queue.candidate() is None or not self.pinning.ready
+        return not lacks and self.may_deliver(now) and self._is_verified(call)
 
     def due(self, now: float) -> float:
         """When there will be something to do, if nothing happens before."""
@@ -171,7 +170,7 @@ class Run:
             return min(due, self.flight.asked_again(now))
         if self.left:
             return due
-        due = min(due, self._timers.next, self.queue.next_retry)
+        due = min(due, self._timers.due(bool(self._hints)), self.queue.next_retry)
         waits = self.queue.eligible > now and self.queue.candidate() is not None
         return min(due, self.queue.eligible) if waits else due
 
@@ -179,6 +178,7 @@ class Run:
         """Begin the look that is due, in the caller's call of that number."""
         watcher, progress = self.flight.watcher, self.ledger.outcomes.progress
         assert watcher is not None
+        self._timers.look(now, self._hints.events)
         scope = self._timers.scope(now, self._hints.everything, self.sight.look.watcher == "poll")
         full, head = scope.full, self.queue.candidate()
         if head is not None and not head.kept:

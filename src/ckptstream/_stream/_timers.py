@@ -11,6 +11,7 @@ import anyio
 from .._scan import Look, Trouble
 from .._stores import Location
 from ._cadence import Cadence
+from ._joining import Joining
 from ._requests import Requests
 
 SAFETY_INTERVAL = 120.0  # seconds between looks that trust no event
@@ -23,7 +24,8 @@ GAP_INTERVAL = 1.0  # seconds between looks at a run that cannot be read
 _SHORTEST = 0.01  # seconds: TensorFlow's seconds_to_sleep may be 0
 _POLL_BEATS = 10  # in one poll interval
 _SAFETY_BEAT = 4.0  # seconds
-_PAID_BEAT = 1.0  # seconds
+_PAID_BEAT = 1.0  # seconds, and less where there are fewer than
+_PAID_BEATS = 8  # in the interval
 _MARGIN = 0.001  # seconds: timers of an event loop may fire a little early
 
 
@@ -60,6 +62,7 @@ class Timers:
     __slots__ = (
         "_cadence",
         "_jitter",
+        "_joining",
         "_poll_interval",
         "_requests",
         "_settled_by",
@@ -75,7 +78,9 @@ class Timers:
         self._poll_interval = min(max(interval, _SHORTEST), _LONGEST)
         self._cadence: Cadence | None = None
         self._requests: Requests | None = None
+        self._joining: Joining | None = None
         if location.requests is not None:
+            self._joining = Joining()
             self._cadence, self._requests = Cadence(self._poll_interval), Requests(location)
         # A thousand runs that began together must not look together. Where an object lies in
         # memory is as good as a random number.
@@ -99,6 +104,21 @@ class Timers:
         if self._settling:
             due = min(due, *self._settling.values())
         return due if self.last_until is None else min(due, self.last_until)
+
+    def due(self, told: bool) -> float:
+        """When to look; *told*: something has happened that no look was told of yet."""
+        joining = self._joining if told else None
+        return self.next if joining is None else min(self.next, joining.rests_until)
+
+    def wants_look(self, told: bool, now: float) -> bool:
+        """Whether to look now; *told* as above."""
+        at_once = told and (self._joining is None or self.last_from < math.inf)
+        return at_once or self.due(told) <= now
+
+    def look(self, now: float, events: int) -> None:
+        """A look begins; *events*: how many have told of something until now."""
+        if self._joining is not None:
+            self._joining.look(now, events)
 
     def scope(self, now: float, everything: bool, polled: bool) -> Scope:
         """
@@ -135,6 +155,8 @@ class Timers:
         self.poll_at += seconds
         self._settling = {name: moment + seconds for name, moment in self._settling.items()}
         self.last_from += seconds
+        if self._joining is not None:
+            self._joining.shift(seconds)
         self.last_until = None if self.last_until is None else self.last_until + seconds
 
     def restart(self) -> None:
@@ -195,7 +217,9 @@ class Timers:
 
     def _ask_again(self, now: float, interval: float) -> None:
         """Where that is paid for."""
-        self.poll_at = _on_beat(now + interval, min(_PAID_BEAT, interval / _POLL_BEATS))
+        # Not a part of the interval itself: each is another one, and no two of them would meet.
+        beat = 2.0 ** math.floor(math.log2(interval / _PAID_BEATS))
+        self.poll_at = _on_beat(now + interval, min(_PAID_BEAT, beat))
         given_up = self.last_from + _LAST_PATIENCE
         if now < given_up:
             self.look_by(given_up)

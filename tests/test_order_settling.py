@@ -5,7 +5,11 @@ The order where a pointer proves the newest at once, and what was saved before i
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -278,3 +282,52 @@ async def test_what_never_settles_does_not_hold_back_the_first_look(
         with anyio.fail_after(30):
             assert 2 == (await anext(stream)).step
         group.cancel_scope.cancel()
+
+
+@contextmanager
+def counted() -> Iterator[list[str]]:
+    """
+    The lines of the bookkeeping that this thread, the event loop's, goes through.
+    """
+    lines = list[str]()
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        path = frame.f_code.co_filename
+        if not path.endswith(("_queue.py", "_settling.py")):
+            return None
+        lines.extend([path] if event == "line" else ())
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield lines
+    finally:
+        sys.settrace(before)
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_twice_as_many_cost_twice_as_much(
+    tmp_path: Path, first: bool, watcher: ManualWatcher
+) -> None:
+    """
+    Half of them have to settle; the event loop must not stand still where they are thousands.
+    """
+    costs = list[int]()
+    for many in (100, 200):
+        run = tmp_path / str(many)
+        run.mkdir()
+        stream = follow(run, layout=Marked(), watcher=watcher, timeout=2)
+        if not first:
+            weights(run, 0).touch()
+            assert 0 == (await anext(stream)).step
+        for number in range(1, many + 1):
+            weights(run, number).touch()
+            if number % 2:
+                (run / str(number) / "DONE").touch()
+        watcher.touch()
+        with counted() as lines:
+            assert list(range(1, many + 1)) == await rest(stream)
+        costs.append(len(lines))
+
+    assert costs[1] < 2.5 * costs[0]

@@ -198,7 +198,8 @@ class Ledger:
             queued = Queued(name, entry, seen, memory.attempts, memory.reason)
             queued.behind = self.settling.before(entry.step, self.entries, self.is_awaited)
             accepted.append(queued)
-        self.queue.enter(accepted)
+        if accepted:
+            self.queue.enter(accepted)
 
     def _pass_over(self, finds: list[tuple[str, Entry]]) -> None:
         for name, entry in finds:

@@ -331,3 +331,25 @@ async def test_twice_as_many_cost_twice_as_much(
         costs.append(len(lines))
 
     assert costs[1] < 2.5 * costs[0]
+
+
+async def test_those_that_are_held_are_waited_for_when_the_step_is_reached(
+    run: Path, watcher: ManualWatcher
+) -> None:
+    """
+    After a rollback, which has come before the last step was asked for.
+    """
+    save(run, 1, "megatron")
+    stream = follow(run, watcher=watcher, until_step=10, min_interval_secs=60)
+    assert 1 == (await anext(stream)).step
+    begin = anyio.current_time()
+    await anyio.sleep(10)
+    save(run, 10, "megatron")
+    watcher.touch()
+    assert [] == await steps(stream, watcher)
+    await anyio.sleep_until(begin + 59.5)
+    for number in (8, 9):
+        save(run, number, "megatron")
+    watcher.touch()
+
+    assert [10, 8, 9] == await rest(stream)

@@ -80,6 +80,11 @@ class Queue:
         return next(in_range, None)
 
     @property
+    def held(self) -> bool:
+        """Whether something has to settle before it is known what is delivered next."""
+        return self._settling.holding or self.blocked is not None
+
+    @property
     def blocked(self) -> tuple[str, str] | None:
         """What would be delivered next, and what has to settle before that."""
         head = None if self._options.latest_only or self._settling.holding else self._head()
@@ -106,6 +111,8 @@ class Queue:
 
     def enter(self, found: list[Queued]) -> None:
         """Let these wait, each as the last one; but before those that waited for it."""
+        if not found:
+            return  # Ten thousand may wait.
         place_of = places(queued.behind for queued in self.waiting.values())
         earlier = dict[int, list[Queued]]()
         for queued in found:

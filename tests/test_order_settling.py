@@ -353,3 +353,39 @@ async def test_those_that_are_held_are_waited_for_when_the_step_is_reached(
     watcher.touch()
 
     assert [10, 8, 9] == await rest(stream)
+
+
+class Late(Marked):
+    """
+    Says the same as long as there is no marker, settled or not.
+    """
+
+    def missing(self, name: str, evidence: Evidence) -> str | None:
+        settled = evidence.settled(f"{name}/weights")
+        done = evidence.stat(f"{name}/DONE") is not None
+        return None if done and (settled or name != "2") else "it is not done"
+
+
+async def test_what_has_settled_and_is_not_finished_holds_back_nothing(
+    run: Path, watcher: ManualWatcher
+) -> None:
+    """
+    Though the look which learns of that finds nothing new.
+    """
+    weights(run, 1).touch()
+    (run / "1" / "DONE").touch()
+    stream = follow(run, layout=Late(), watcher=watcher)
+    assert [1] == await steps(stream, watcher)
+    await anyio.sleep(60)
+    weights(run, 2).touch()
+    watcher.touch()
+    assert [] == await steps(stream, watcher)
+    watcher.event("1")
+    assert [] == await steps(stream, watcher)
+    with anyio.move_on_after(10):
+        await anext(stream)
+    weights(run, 3).touch()
+    (run / "3" / "DONE").touch()
+    watcher.event("3")
+
+    assert [3] == await steps(stream, watcher)

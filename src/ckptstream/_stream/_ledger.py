@@ -144,7 +144,7 @@ class Ledger:
     @property
     def rests(self) -> bool:
         """Whether a look that found nothing new leaves it as it is."""
-        waits = self.queue.waiting or self.settling.holding or self._baseline_due or self.fresh
+        waits = self.queue.waiting or self.settling or self._baseline_due or self.fresh
         return self.looked and not waits
 
     def _enter(self, look: Look) -> tuple[list[tuple[str, Entry]], list[tuple[str, Entry]]]:
@@ -198,8 +198,7 @@ class Ledger:
             queued = Queued(name, entry, seen, memory.attempts, memory.reason)
             queued.behind = self.settling.before(entry.step, self.entries, self.is_awaited)
             accepted.append(queued)
-        if accepted:
-            self.queue.enter(accepted)
+        self.queue.enter(accepted)
 
     def _pass_over(self, finds: list[tuple[str, Entry]]) -> None:
         for name, entry in finds:

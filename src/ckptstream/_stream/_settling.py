@@ -96,6 +96,9 @@ class Settling:
         self.first = math.inf
         self.holding = False
 
+    def __bool__(self) -> bool:
+        return bool(self._since)
+
     def enter(
         self, look: Look, judged: Collection[str], entries: Mapping[str, Entry], ended: float
     ) -> None:

@@ -94,8 +94,9 @@ class Ledger:
             if name in self.queue.waiting and self.entries[name].missing is None:
                 self.queue.waiting[name].verified = seen
         held = self.settling.holding
-        if not self.sealed:
-            self.settling.enter(look, judged, self.entries, ended)
+        self.settling.enter(look, judged, self.entries, ended)
+        if self.sealed:
+            self.settling.forget()
         self._decide(finds, look, seen)
         if held and not self.settling.holding:
             self.queue.sort()

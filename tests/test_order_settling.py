@@ -389,3 +389,36 @@ async def test_what_has_settled_and_is_not_finished_holds_back_nothing(
     watcher.event("3")
 
     assert [3] == await steps(stream, watcher)
+
+
+async def test_what_comes_while_the_first_look_holds_waits_in_its_turn(
+    run: Path, watcher: ManualWatcher
+) -> None:
+    """
+    It may be more than what that look has found.
+    """
+    for number in (1, 2):
+        save(run, number, "megatron")
+    stream = follow(run, watcher=watcher)
+    assert [] == await steps(stream, watcher)
+    await anyio.sleep(0.5)
+    for number in (3, 4):
+        save(run, number, "megatron")
+    watcher.touch()
+    assert [] == await steps(stream, watcher)
+
+    assert [1, 2, 3, 4] == [(await anext(stream)).step for _ in range(4)]
+
+
+async def test_what_is_saved_again_does_not_overtake(run: Path, watcher: ManualWatcher) -> None:
+    """
+    Once it has come before what waited for it, its turn is the last one.
+    """
+    stream = await begun(run, watcher)
+    assert 2 == (await anext(stream)).step
+    await anyio.sleep(60)
+    shutil.rmtree(step(run, 2))
+    save(run, 2, "megatron")
+    watcher.touch()
+
+    assert [4, 2] == await steps(stream, watcher)

@@ -29,6 +29,9 @@ from steering import (
 )
 
 from ckptstream import Checkpoint, CheckpointStream, follow
+from ckptstream._scan import Entry, Look
+from ckptstream._stream._ledger import Ledger
+from ckptstream._stream._queued import Moment
 from ckptstream.layouts import Evidence
 from ckptstream.testing import ManualWatcher, apply, operations, save
 
@@ -975,6 +978,20 @@ async def test_skip_existing_delivers_what_is_still_written_at_the_first_look(
     watcher.touch()
 
     assert [1] == await rest(stream)
+
+
+def test_skip_existing_does_not_pass_over_what_comes_after_the_end() -> None:
+    """
+    Of a run that hung while the stream took its last look; the next stream delivers it.
+    """
+    ledger = Ledger("run", follow("run", skip_existing=True).engine.options)
+    ledger.seal()
+    for number in (1, 2):
+        look = Look(full=True)
+        look.changed[str(number)] = Entry(number, "", (str(number),), None, "generation")
+        ledger.merge(look, [], Moment(), float(number))
+
+    assert 1 == ledger.queue.skipped
 
 
 async def test_skip_existing_of_a_directory_that_is_not_there_skips_nothing(

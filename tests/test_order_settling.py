@@ -5,7 +5,11 @@ The order where a pointer proves the newest at once, and what was saved before i
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -278,3 +282,143 @@ async def test_what_never_settles_does_not_hold_back_the_first_look(
         with anyio.fail_after(30):
             assert 2 == (await anext(stream)).step
         group.cancel_scope.cancel()
+
+
+@contextmanager
+def counted() -> Iterator[list[str]]:
+    """
+    The lines of the bookkeeping that this thread, the event loop's, goes through.
+    """
+    lines = list[str]()
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        path = frame.f_code.co_filename
+        if not path.endswith(("_queue.py", "_settling.py")):
+            return None
+        lines.extend([path] if event == "line" else ())
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield lines
+    finally:
+        sys.settrace(before)
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_twice_as_many_cost_twice_as_much(
+    tmp_path: Path, first: bool, watcher: ManualWatcher
+) -> None:
+    """
+    Half of them have to settle; the event loop must not stand still where they are thousands.
+    """
+    costs = list[int]()
+    for many in (100, 200):
+        run = tmp_path / str(many)
+        run.mkdir()
+        stream = follow(run, layout=Marked(), watcher=watcher, timeout=2)
+        if not first:
+            weights(run, 0).touch()
+            assert 0 == (await anext(stream)).step
+        for number in range(1, many + 1):
+            weights(run, number).touch()
+            if number % 2:
+                (run / str(number) / "DONE").touch()
+        watcher.touch()
+        with counted() as lines:
+            assert list(range(1, many + 1)) == await rest(stream)
+        costs.append(len(lines))
+
+    assert costs[1] < 2.5 * costs[0]
+
+
+async def test_those_that_are_held_are_waited_for_when_the_step_is_reached(
+    run: Path, watcher: ManualWatcher
+) -> None:
+    """
+    After a rollback, which has come before the last step was asked for.
+    """
+    save(run, 1, "megatron")
+    stream = follow(run, watcher=watcher, until_step=10, min_interval_secs=60)
+    assert 1 == (await anext(stream)).step
+    begin = anyio.current_time()
+    await anyio.sleep(10)
+    save(run, 10, "megatron")
+    watcher.touch()
+    assert [] == await steps(stream, watcher)
+    await anyio.sleep_until(begin + 59.5)
+    for number in (8, 9):
+        save(run, number, "megatron")
+    watcher.touch()
+
+    assert [10, 8, 9] == await rest(stream)
+
+
+class Late(Marked):
+    """
+    Says the same as long as there is no marker, settled or not.
+    """
+
+    def missing(self, name: str, evidence: Evidence) -> str | None:
+        settled = evidence.settled(f"{name}/weights")
+        done = evidence.stat(f"{name}/DONE") is not None
+        return None if done and (settled or name != "2") else "it is not done"
+
+
+async def test_what_has_settled_and_is_not_finished_holds_back_nothing(
+    run: Path, watcher: ManualWatcher
+) -> None:
+    """
+    Though the look which learns of that finds nothing new.
+    """
+    weights(run, 1).touch()
+    (run / "1" / "DONE").touch()
+    stream = follow(run, layout=Late(), watcher=watcher)
+    assert [1] == await steps(stream, watcher)
+    await anyio.sleep(60)
+    weights(run, 2).touch()
+    watcher.touch()
+    assert [] == await steps(stream, watcher)
+    watcher.event("1")
+    assert [] == await steps(stream, watcher)
+    with anyio.move_on_after(10):
+        await anext(stream)
+    weights(run, 3).touch()
+    (run / "3" / "DONE").touch()
+    watcher.event("3")
+
+    assert [3] == await steps(stream, watcher)
+
+
+async def test_what_comes_while_the_first_look_holds_waits_in_its_turn(
+    run: Path, watcher: ManualWatcher
+) -> None:
+    """
+    It may be more than what that look has found.
+    """
+    for number in (1, 2):
+        save(run, number, "megatron")
+    stream = follow(run, watcher=watcher)
+    assert [] == await steps(stream, watcher)
+    await anyio.sleep(0.5)
+    for number in (3, 4):
+        save(run, number, "megatron")
+    watcher.touch()
+    assert [] == await steps(stream, watcher)
+
+    assert [1, 2, 3, 4] == [(await anext(stream)).step for _ in range(4)]
+
+
+async def test_what_is_saved_again_does_not_overtake(run: Path, watcher: ManualWatcher) -> None:
+    """
+    Once it has come before what waited for it, its turn is the last one.
+    """
+    stream = await begun(run, watcher)
+    assert 2 == (await anext(stream)).step
+    await anyio.sleep(60)
+    shutil.rmtree(step(run, 2))
+    save(run, 2, "megatron")
+    watcher.touch()
+
+    assert [4, 2] == await steps(stream, watcher)

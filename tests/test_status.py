@@ -22,6 +22,7 @@ from ckptstream.testing import ManualWatcher, apply, operations, save
 pytestmark = pytest.mark.anyio
 
 SIGNS = {
+    "composer": "a file that is not empty, .metadata or *.distcp",
     "hf": "trainer_state.json",
     "deepspeed": "mp_rank_00_model_states.pt",
     "orbax": "commit_success.txt",

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import anyio
 import pytest
-from steering import HeldWatcher, missed, rest, run_status, save_at, virtual
+from steering import HeldWatcher, failing, missed, rest, run_status, save_at, virtual
 
 from ckptstream import follow
 from ckptstream._threads import Job
@@ -537,6 +537,26 @@ async def test_a_clock_that_lags_does_not_shorten_the_settle_interval(run: Path)
     watcher = Lagging()
     assert [1] == await rest(follow(run, layout="ckpt_{step}.pt", timeout=0, watcher=watcher))
     assert watcher.looks <= 4
+
+
+async def test_a_run_that_cannot_be_read_for_a_moment_does_not_end_the_settle_interval(
+    run: Path, watcher: ManualWatcher
+) -> None:
+    """
+    What it finds after that is delivered, too.
+    """
+    save(run, 1, "ckpt_{step}.pt")
+    stream = follow(run, layout="ckpt_{step}.pt", timeout=0, watcher=watcher)
+
+    async def fail() -> None:
+        await anyio.sleep(0.3)
+        with failing("scandir", errno.EACCES, str(run)), failing("listdir", errno.EACCES, str(run)):
+            watcher.touch()
+            await anyio.sleep(0.1)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(fail)
+        assert [1] == await rest(stream)
 
 
 async def test_the_settle_interval_of_the_last_look_ends(run: Path, watcher: ManualWatcher) -> None:

@@ -94,8 +94,9 @@ class Ledger:
             if name in self.queue.waiting and self.entries[name].missing is None:
                 self.queue.waiting[name].verified = seen
         held = self.settling.holding
-        if not self.sealed:
-            self.settling.enter(look, judged, self.entries, ended)
+        self.settling.enter(look, judged, self.entries, ended)
+        if self.sealed:
+            self.settling.forget()
         self._decide(finds, look, seen)
         if held and not self.settling.holding:
             self.queue.sort()
@@ -144,7 +145,7 @@ class Ledger:
     @property
     def rests(self) -> bool:
         """Whether a look that found nothing new leaves it as it is."""
-        waits = self.queue.waiting or self.settling.holding or self._baseline_due or self.fresh
+        waits = self.queue.waiting or self.settling or self._baseline_due or self.fresh
         return self.looked and not waits
 
     def _enter(self, look: Look) -> tuple[list[tuple[str, Entry]], list[tuple[str, Entry]]]:

@@ -44,10 +44,12 @@ class Offers:
         if run.queue.candidate() is None:
             self.laden.pop(run, None)
             self._line.pop(run, None)
-            if run.queue.reached and not (run.ledger.settling.holding or run.queue.retrying):
+            if run.queue.reached and not (run.queue.held or run.queue.retrying):
                 self._unreached.pop(run, None)
             elif self._ends:
-                self._unreached[run] = None  # What was delivered has failed, and comes again.
+                self._unreached[run] = (
+                    None  # It is held, or was delivered, has failed and comes again.
+                )
         else:
             self.laden[run] = None
             if self._ends:

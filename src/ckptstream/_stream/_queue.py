@@ -6,7 +6,7 @@ import math
 
 from ._order import order
 from ._queued import Queued
-from ._settling import Settling
+from ._settling import Settling, places
 from .arguments import Options
 
 FIRST_DELAY = 10.0  # seconds until the second attempt; each delay is twice the one before
@@ -80,6 +80,11 @@ class Queue:
         return next(in_range, None)
 
     @property
+    def held(self) -> bool:
+        """Whether something has to settle before it is known what is delivered next."""
+        return self._settling.holding or self.blocked is not None
+
+    @property
     def blocked(self) -> tuple[str, str] | None:
         """What would be delivered next, and what has to settle before that."""
         head = None if self._options.latest_only or self._settling.holding else self._head()
@@ -106,13 +111,21 @@ class Queue:
 
     def enter(self, found: list[Queued]) -> None:
         """Let these wait, each as the last one; but before those that waited for it."""
-        line = list(self.waiting.values())
-        awaited = {id(queued.behind.names): queued.behind.names for queued in line}
+        if not found:
+            return  # Ten thousand may wait.
+        place_of = places(queued.behind for queued in self.waiting.values())
+        earlier = dict[int, list[Queued]]()
         for queued in found:
-            waits = any(queued.name in names for names in awaited.values())
-            later = (i for i, q in enumerate(line) if waits and q.behind.waits_for(queued.name))
-            line.insert(next(later, len(line)), queued)
-        self.waiting = {queued.key: queued for queued in line}
+            place = place_of(queued.name)
+            if place is None:
+                self.waiting[queued.key] = queued
+            else:
+                earlier.setdefault(place, []).append(queued)
+        if earlier:
+            line = list[Queued]()
+            for place, queued in enumerate(self.waiting.values()):
+                line += (*earlier.get(place, ()), queued)
+            self.waiting = {queued.key: queued for queued in line}
 
     def sort(self) -> None:
         """By step: the first look is complete."""

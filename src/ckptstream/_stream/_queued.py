@@ -10,7 +10,7 @@ from typing import NamedTuple
 from .._model import Checkpoint
 from .._pins import Hold
 from .._scan import Entry
-from ._settling import NOTHING, Behind
+from ._settling import Behind
 
 
 class Asked(NamedTuple):
@@ -89,7 +89,7 @@ class Queued:
     kept: bool = False
     refused: float = -math.inf
     doubtful: bool = False
-    behind: Behind = NOTHING
+    behind: Behind | None = None
 
     @property
     def key(self) -> str:

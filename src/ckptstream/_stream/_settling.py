@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from .._scan import Entry, Look
+
+
+class Line:
+    """
+    What might have been finished in a moment when a look found what comes after it.
+
+    One for all of a look's finds, of which there may be ten thousand.
+
+    Args:
+        steps: The step of each, the lowest first.
+        found: When that look ended, on its own clock.
+
+    Attributes:
+        steps: Of those that were not found yet.
+        found: When that look ended.
+        rest: Those that may hold back what comes after them, the first one last.
+    """
+
+    __slots__ = ("found", "rest", "steps")
+
+    def __init__(self, steps: dict[str, int], found: float) -> None:
+        self.steps = steps
+        self.found = found
+        self.rest = list(reversed(steps.items()))
 
 
 class Behind(NamedTuple):
@@ -14,21 +39,37 @@ class Behind(NamedTuple):
     What a checkpoint waits for.
 
     Attributes:
-        names: What may be finished in a moment, by step: one object for all of a look's finds.
+        line: What may be finished in a moment.
         step: Those before this step come before it.
-        found: When it was found, on the look's clock.
     """
 
-    names: Mapping[str, int] = {}
-    step: int = 0
-    found: float = -math.inf
-
-    def waits_for(self, name: str) -> bool:
-        """Whether that one comes before it."""
-        return self.names.get(name, self.step) < self.step
+    line: Line
+    step: int
 
 
-NOTHING = Behind()
+def places(line: Iterable[Behind | None]) -> Callable[[str], int | None]:
+    """
+    Where one that is found belongs, by its name: before the first that waited for it.
+
+    Asked once for each: what is written anew after that comes in its own turn.
+    """
+    known = dict[int, tuple[Line, list[int], list[int]]]()
+    for place, behind in enumerate(line):
+        if behind is not None and behind.line.steps:
+            _, firsts, steps = known.setdefault(id(behind.line), (behind.line, [], []))
+            if not steps or behind.step > steps[-1]:
+                firsts.append(place)
+                steps.append(behind.step)
+
+    def place_of(name: str) -> int | None:
+        found = list[int]()
+        for each, firsts, steps in known.values():
+            step = each.steps.pop(name, None)
+            if step is not None:
+                found += firsts[bisect_right(steps, step) :][:1]
+        return min(found, default=None)
+
+    return place_of
 
 
 class Settling:
@@ -51,9 +92,12 @@ class Settling:
         # Since when each has been as it is, on the look's clock.
         self._since: dict[str, float] = {}
         self._found = -math.inf  # when the last look ended
-        self._line: Mapping[str, int] | None = None  # with their steps, in that order
+        self._line: Line | None = None  # of what that look found
         self.first = math.inf
         self.holding = False
+
+    def __bool__(self) -> bool:
+        return bool(self._since)
 
     def enter(
         self, look: Look, judged: Collection[str], entries: Mapping[str, Entry], ended: float
@@ -80,24 +124,24 @@ class Settling:
 
     def before(
         self, step: int | None, entries: Mapping[str, Entry], is_awaited: Callable[[str], bool]
-    ) -> Behind:
+    ) -> Behind | None:
         """Those of a lower step, if it is awaited that they are finished."""
-        if step is None or self.holding or not self._since:
-            return NOTHING
+        if step is None or not self._since:
+            return None
         if self._line is None:
             steps = [(entries[name].step, name) for name in self._since if is_awaited(name)]
             line = sorted((each, name) for each, name in steps if each is not None)
-            self._line = {name: each for each, name in line}
-        return Behind(self._line, step, self._found) if self._line else NOTHING
+            self._line = Line({name: each for each, name in line}, self._found)
+        return Behind(self._line, step) if self._line.steps else None
 
-    def blocker(self, behind: Behind) -> str | None:
+    def blocker(self, behind: Behind | None) -> str | None:
         """The first of those that is still as it was then."""
-        for name, step in behind.names.items():
-            if step >= behind.step:
-                break
-            if self._since.get(name, math.inf) <= behind.found:
-                return name
-        return None
+        if behind is None:
+            return None
+        line = behind.line
+        while line.rest and self._since.get(line.rest[-1][0], math.inf) > line.found:
+            line.rest.pop()
+        return line.rest[-1][0] if line.rest and line.rest[-1][1] < behind.step else None
 
     def forget(self) -> None:
         """Nothing is awaited any more."""

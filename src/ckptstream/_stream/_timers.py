@@ -253,7 +253,10 @@ class Timers:
             return False  # One request of many: it is made again.
         if began < self.last_from or not (result.full or result.trouble is not None):
             return False
-        if result.trouble is not None or not result.settling or result.ground is None:
+        if result.trouble is not None:
+            # It may be over before the interval is.
+            return self.last_until is None or began >= self.last_until
+        if not result.settling or result.ground is None:
             return True
         if self.last_until is None:
             self._settled_by = ended + result.ground.profile.settle

@@ -153,7 +153,12 @@ COMPOSER = Described(
     data=(SHARDS,),
     own=(r"\.metadata",),
     pointer_file=Pointer("latest-rank0.pt.symlink", paths=True),
-    signs=Signs(".metadata or *.distcp", own=(r"\.metadata",), shared=(SHARDS,), head=rb"."),
+    signs=Signs(
+        "a file that is not empty, .metadata or *.distcp",
+        own=(r"\.metadata",),
+        shared=(SHARDS,),
+        head=rb".",
+    ),
 )
 
 # Renamed under its first name only: under all others it is copied in place. `checkpoint_last.pt`

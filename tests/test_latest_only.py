@@ -226,6 +226,28 @@ async def test_what_the_pointer_has_not_named_yet_is_not_passed_over(
     assert 2 == (await anext(stream)).step
 
 
+@virtual
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("layout", ["megatron", "verl", "deepspeed", "tensorflow"])
+async def test_the_pointers_word_holds_where_several_layouts_share_it(
+    run: Path, watcher: ManualWatcher, layout: str, named: bool
+) -> None:
+    """
+    Megatron's and verl's have one name; what settles after the newest is no news.
+    """
+    save(run, 1, layout)
+    stream = follow(
+        run, layout=layout if named else "auto", latest_only=True, timeout=60, watcher=watcher
+    )
+    assert 1 == (await anext(stream)).step
+    await anyio.sleep(60)
+    for step in (2, 3, 4):
+        save(run, step, layout, earlier=range(1, step))
+    watcher.touch()
+
+    assert [4] == await rest(stream)
+
+
 async def test_a_pointer_to_what_is_gone_is_no_word(run: Path, watcher: ManualWatcher) -> None:
     """
     The newest that is there is delivered.

@@ -68,7 +68,7 @@ class Looker:
     now: float = 0.0
     entries: dict[str, Entry] = field(default_factory=dict[str, Entry])
     newest: tuple[str, ...] = ()
-    pointed: tuple[str, ...] = ()
+    pointed: tuple[tuple[str, ...], ...] = ()
     ground: Ground | None = None
     recognised: tuple[str, ...] = ()
     alive: int = 0
@@ -390,7 +390,7 @@ def test_the_pointers_word_is_read_when_it_changes(run: Path) -> None:
     assert ["not named by 'checkpoint' yet: waits until its files have settled"] == [
         entry.missing for entry in before.changed.values()
     ]
-    assert ((), ("ckpt-1",)) == (before.pointed, after.pointed)
+    assert ((), (("ckpt-1",),)) == (before.pointed, after.pointed)
     assert [None] == [entry.missing for entry in after.changed.values()]
 
 

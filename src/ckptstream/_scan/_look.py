@@ -80,6 +80,7 @@ class _Looking:
                 candidates, ground = listed(request, self._store, ground, modified, alive)
         else:
             candidates = hinted(request, self._store, alive)
+        self._named = frozenset(name for names in self._pointed for name in names)
         unwatched = full or len(request.hints) > _MANY
         self.result = Look(full=full, unwatched=unwatched, pointed=self._pointed)
         self.result.ground = ground._replace(pointer=pointer)
@@ -95,9 +96,9 @@ class _Looking:
         same = pointer and bool(self._pointed) and self._pointed == request.pointed
         return self._profile.paid and same and recent and not request.whole
 
-    def _read_pointers(self) -> tuple[tuple[str, ...], bool]:
+    def _read_pointers(self) -> tuple[tuple[tuple[str, ...], ...], bool]:
         """What the pointers name, and whether there are any."""
-        names, layouts = list[str](), self._request.pointers
+        names, layouts = list[tuple[str, ...]](), self._request.pointers
         # Several frameworks have the same name for theirs.
         contents = {
             pointer: self._store.pointer(pointer, POINTER_LIMIT)
@@ -105,8 +106,8 @@ class _Looking:
         }
         for layout in layouts:
             content = contents[layout.pointer]
-            names += () if content is None else layout.pointed(content)
-        return tuple(names), any(content is not None for content in contents.values())
+            names.append(() if content is None else layout.pointed(content))
+        return tuple(filter(None, names)), any(content is not None for content in contents.values())
 
     def _look_into(self, candidates: Candidates, alive: Callable[[], None]) -> None:
         request, result = self._request, self.result
@@ -237,7 +238,7 @@ class _Looking:
         if missing is None and generation is None:
             missing = "it is vanishing"
         known = None if generation is None else str(generation)
-        pointed = known if name in self._pointed else None
+        pointed = known if name in self._named else None
         if pointed is None and old is not None:
             pointed = old.pointed
         same = old is not None and evidence.before is not None
@@ -261,7 +262,7 @@ class _Looking:
 
     def _is_named(self, name: str, evidence: StoreEvidence, old: Entry | None) -> bool:
         """The pointer's word counts for the generation that was there when it named it."""
-        if name in self._pointed:
+        if name in self._named:
             return True
         if old is None or old.pointed is None:
             return False

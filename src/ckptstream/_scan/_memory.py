@@ -193,7 +193,8 @@ class Look:
         changed: New or changed entries; their order means nothing.
         gone: Entries that are no longer there.
         vanished: Checkpoints that an event told of and that are not there any more, with steps.
-        pointed: The checkpoints that the pointers name, the latest first.
+        pointed: The checkpoints that the pointers name, the latest first, by layout: where several
+            share a pointer, what is not there is the name that another one would give it.
         recognised: Each layout that `auto` has recognised in something finished, and by what.
         settling: Entries that wait for files to settle, and the seconds after which they may have.
         again: Set if the way to the run has changed meanwhile, so that another look is due.
@@ -212,7 +213,7 @@ class Look:
     changed: dict[str, Entry] = field(default_factory=dict[str, Entry])
     gone: tuple[str, ...] = ()
     vanished: tuple[tuple[str, int | None], ...] = ()
-    pointed: tuple[str, ...] = ()
+    pointed: tuple[tuple[str, ...], ...] = ()
     recognised: tuple[tuple[str, str], ...] = ()
     settling: dict[str, float] = field(default_factory=dict[str, float])
     explains: bool = False
@@ -280,7 +281,7 @@ class Request(NamedTuple):
     location: Location
     layout: Layout
     pointers: tuple[PointerLayout, ...]
-    pointed: tuple[str, ...]
+    pointed: tuple[tuple[str, ...], ...]
     entries: Mapping[str, Entry]
     unfinished: Collection[str]
     newest: Collection[str]

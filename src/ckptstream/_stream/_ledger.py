@@ -112,8 +112,8 @@ class Ledger:
         self._accept(finds, seen, look.remembered)
 
     def _point(self, look: Look) -> None:
-        latest = self.entries.get(look.pointed[0]) if look.pointed else None
-        self.queue.pointed = look.pointed[0] if latest and latest.missing is None else None
+        name = next((names[0] for names in look.pointed if names[0] in self.entries), "")
+        self.queue.pointed = name if name and self.entries[name].missing is None else None
 
     def _take_out(self, look: Look) -> None:
         for name in sorted(look.gone, key=lambda name: order(name, self.entries[name])):

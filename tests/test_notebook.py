@@ -5,6 +5,7 @@ Cells in a real Jupyter kernel.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import sys
 from collections.abc import AsyncGenerator
@@ -49,7 +50,9 @@ class Notebook:
         self._client.nb.cells.append(cell)
         index = len(self._client.nb.cells) - 1
         await self._client.async_execute_cell(cell, index)
-        return "\n".join(map(text, cell.outputs))
+        # A busy kernel tells in several parts of what was printed.
+        parts = itertools.groupby(cell.outputs, lambda output: output.output_type == "stream")
+        return "\n".join(("" if printed else "\n").join(map(text, each)) for printed, each in parts)
 
     async def interrupt(self, source: str, when: Path) -> str:
         """
@@ -167,7 +170,7 @@ async def test_blocking_twin_in_a_cell(run: Path) -> None:
     async with kernel(run) as notebook:
         output = await notebook.run(
             "for checkpoint in ckptstream.sync.follow(run, timeout=0):\n"
-            "    print('step', checkpoint.step)\n"
+            "    print('step', checkpoint.step, flush=True)\n"
             "print(ckptstream.sync.latest_checkpoint(run) == checkpoint.path)\n"
         )
 
